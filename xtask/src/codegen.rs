@@ -134,8 +134,9 @@ fn module_tree(packages: &[String]) -> String {
     }
     let mut out = format!(
         "{BANNER}\n\
-         #![allow(missing_docs, unreachable_pub, unused_qualifications)]\n\
-         #![allow(clippy::all, clippy::pedantic, rustdoc::all)]\n\n\
+         #![allow(missing_docs, unreachable_pub, reason = \"generated code\")]\n\
+         #![allow(unused_qualifications, rustdoc::all, reason = \"generated code\")]\n\
+         #![allow(clippy::all, clippy::pedantic, reason = \"generated code\")]\n\n\
          mod descriptor;\n\n\
          pub use self::descriptor::FILE_DESCRIPTOR_SET;\n\n"
     );

@@ -11,7 +11,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut command = process::cargo(["doc", "--workspace", "--no-deps", "--locked"]);
+    let mut command = process::cargo(["doc", "--workspace", "--all-features", "--no-deps"]);
     if args.open {
         command.arg("--open");
     }

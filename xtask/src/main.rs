@@ -3,30 +3,66 @@
 //! Each subcommand is a file of its own here. They call `cargo` and the tools beside it and hold no logic that the crates
 //! themselves need. CI calls nothing else, so what passes here passes there.
 
+mod bench;
+mod check;
+mod ci;
 mod codegen;
+mod coverage;
+mod deny;
+mod dist;
 mod docs;
+mod feature_set;
+mod live;
 mod process;
+mod serve;
+mod step;
+mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
+/// The tasks that build, check and test Tidewatch.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "The tasks that build, check and test Tidewatch."
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    Serve(serve::Args),
+    Test(test::Args),
+    /// Run what needs no test: format, lints, tidy, generated code, feature sets, docs, licenses.
+    Check,
+    /// Run `check`, then `test`: what CI runs.
+    Ci(test::Args),
+    Live(live::Args),
+    Bench(bench::Args),
     Codegen(codegen::Args),
+    /// Check what keeps the tree in order: names, docs, manifests, links.
+    Tidy,
+    /// Lint every crate by itself, with each of its feature sets.
+    FeatureSets,
+    Deny(deny::Args),
     Docs(docs::Args),
+    Coverage(coverage::Args),
+    /// Build a release and pack it into dist/.
+    Dist,
 }
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
+        Task::Serve(args) => serve::run(&args),
+        Task::Test(args) => test::run(args),
+        Task::Check => check::run(),
+        Task::Ci(args) => ci::run(args),
+        Task::Live(args) => live::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Codegen(args) => codegen::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::FeatureSets => feature_set::run(),
+        Task::Deny(args) => deny::run(&args),
         Task::Docs(args) => docs::run(&args),
+        Task::Coverage(args) => coverage::run(&args),
+        Task::Dist => dist::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! Running other programs, and saying what runs.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -10,7 +11,7 @@ use crate::workspace;
 /// A command that runs the same cargo that runs this task, in the workspace's root.
 pub(crate) fn cargo<I>(args: I) -> Command
 where
-    I: IntoIterator<Item: AsRef<std::ffi::OsStr>>,
+    I: IntoIterator<Item: AsRef<OsStr>>,
 {
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(cargo);
@@ -29,6 +30,34 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("`{shown}` ended with {status}");
     }
     Ok(())
+}
+
+/// What the command prints on stdout.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let shown = display(command);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}` ended with {}", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` prints something that is not UTF-8"))
+}
+
+/// Whether `cargo <subcommand>` is installed.
+pub(crate) fn has_cargo_tool(subcommand: &str) -> bool {
+    let mut command = cargo([subcommand, "--version"]);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Whether a CI service runs us: then a missing tool is a failure and not a hint.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
 /// A line to the person at the terminal. It goes to stderr, so that a task's data on stdout stays clean.
