@@ -1,1 +1,14 @@
-//! Skeleton.
+//! Writes what a Docker host really runs into a Tidewatch keyspace.
+//!
+//! # What this crate does not do
+//! It only observes: it starts, stops and changes no container, and needs nothing but GET.
+
+pub mod container;
+pub mod event;
+pub mod inspect;
+pub mod lister;
+
+pub use container::{Container, Network, Port, Protocol};
+pub use event::{DockerEvent, DockerEvents, NoEvents};
+pub use inspect::{DockerInspect, Facts, NoInspect};
+pub use lister::{Daemon, DockerLister, ListError, Listing, Scope};
