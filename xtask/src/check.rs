@@ -17,7 +17,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 deny::run(&deny::Args { advisories: false })
             }),
             Step::new("lints", lints),
-            Step::new("feature sets", feature_set::run),
+            Step::new("feature sets", || {
+                feature_set::run(feature_set::Args { no_lints: false })
+            }),
             Step::new("docs", || docs::run(&docs::Args { open: false })),
         ],
     )

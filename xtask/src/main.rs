@@ -39,8 +39,7 @@ enum Task {
     Codegen(codegen::Args),
     /// Check what keeps the tree in order: names, docs, manifests, links.
     Tidy,
-    /// Lint every crate by itself, with each of its feature sets.
-    FeatureSets,
+    FeatureSets(feature_set::Args),
     Deny(deny::Args),
     Docs(docs::Args),
     Coverage(coverage::Args),
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Codegen(args) => codegen::run(&args),
         Task::Tidy => tidy::run(),
-        Task::FeatureSets => feature_set::run(),
+        Task::FeatureSets(args) => feature_set::run(args),
         Task::Deny(args) => deny::run(&args),
         Task::Docs(args) => docs::run(&args),
         Task::Coverage(args) => coverage::run(&args),
