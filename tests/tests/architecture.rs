@@ -238,6 +238,85 @@ fn the_dependencies_of_each_library_stay_within_its_budget() {
     }
 }
 
+#[test]
+fn core_never_spawns() {
+    // What must run is a future that the embedder runs, on the runtime and with the clock of its choice.
+    assert_absent(
+        "core",
+        &[
+            "tokio::spawn",
+            "spawn_blocking",
+            "spawn_local",
+            "JoinSet",
+            "thread::spawn",
+            "thread::Builder",
+        ],
+    );
+}
+
+#[test]
+fn libraries_leave_process_wide_state_alone() {
+    let process_wide = [
+        "set_global_default",
+        "set_default_subscriber",
+        "tracing_subscriber",
+        "install_default",
+        "tokio::signal",
+        "signal_hook",
+        "set_hook",
+        "set_var",
+        "process::exit",
+        "process::abort",
+    ];
+    for folder in crates().into_keys().filter(|folder| folder != "cli") {
+        assert_absent(&folder, &process_wide);
+    }
+}
+
+/// Fails where the crate's code, without comments and unit tests, has one of the texts.
+fn assert_absent(folder: &str, texts: &[&str]) {
+    let sources = sources(&root().join("crates").join(folder).join("src"));
+    assert!(!sources.is_empty(), "crates/{folder}/src holds no source");
+    for path in sources {
+        let text = std::fs::read_to_string(&path).expect("a source is readable text");
+        let code = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        for (number, line) in code
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
+            for text in texts {
+                assert!(
+                    !line.contains(text),
+                    "{}:{}: {text} in a library",
+                    path.display(),
+                    number + 1
+                );
+            }
+        }
+    }
+}
+
+/// The Rust files below a folder. Files that only tests or conformance suites compile may do as they like.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("the folder of a crate's sources is readable") {
+        let path = entry.expect("the folder of a crate's sources is readable").path();
+        let is_for_tests = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .is_some_and(|stem| stem == "tests" || stem.contains("conformance"));
+        if is_for_tests {
+            continue;
+        }
+        if path.is_dir() {
+            found.append(&mut sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
 /// A line of `cargo tree`.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Dependency {

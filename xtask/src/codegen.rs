@@ -221,3 +221,42 @@ fn write_dir(target: &Path, wanted: &Files, present: &Files) -> anyhow::Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_nest_by_the_segments_of_their_names() {
+        let tree = module_tree(&["a.b".to_owned(), "a".to_owned(), "c".to_owned()]);
+        let modules = tree.split_once("FILE_DESCRIPTOR_SET;\n\n").unwrap().1;
+        let expected = [
+            "pub mod a {",
+            "    include!(\"a.rs\");",
+            "    pub mod b {",
+            "        include!(\"a.b.rs\");",
+            "    }",
+            "}",
+            "pub mod c {",
+            "    include!(\"c.rs\");",
+            "}",
+            "",
+        ];
+        assert_eq!(modules, expected.join("\n"));
+    }
+
+    #[test]
+    fn a_message_s_bytes_are_shared_and_its_service_has_no_transport() {
+        let dir = tempfile::tempdir().unwrap();
+        let proto = "syntax = \"proto3\";\npackage p;\nmessage M { bytes key = 1; }\nservice S { rpc Get(M) returns (M); }\n";
+        fs::write(dir.path().join("m.proto"), proto).unwrap();
+        let files = generate(dir.path()).unwrap();
+        assert_eq!(
+            files.keys().collect::<Vec<_>>(),
+            ["descriptor.rs", "mod.rs", "p.rs"]
+        );
+        assert!(files["p.rs"].contains("pub key: ::prost::bytes::Bytes"));
+        assert!(files["p.rs"].contains("pub mod s_server"));
+        assert!(!files["p.rs"].contains("transport"));
+    }
+}
