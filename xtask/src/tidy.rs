@@ -63,6 +63,7 @@ type Rule = fn(&File) -> Vec<String>;
 
 const RULES: &[Rule] = &[
     names_say_what_is_inside,
+    snapshots_are_reviewed,
     lines_end_cleanly,
     nothing_is_left_undone,
     no_path_of_one_machine,
@@ -143,11 +144,20 @@ fn names_say_what_is_inside(file: &File) -> Vec<String> {
         .collect()
 }
 
+fn snapshots_are_reviewed(file: &File) -> Vec<String> {
+    let is_pending = file.has_extension("new") || file.has_extension("pending-snap");
+    if is_pending {
+        vec![file.at_whole("a snapshot that nobody reviewed; run `cargo insta review`")]
+    } else {
+        Vec::new()
+    }
+}
+
 fn lines_end_cleanly(file: &File) -> Vec<String> {
     let mut found = Vec::new();
     for (number, line) in file.text.split('\n').enumerate() {
-        // Two blanks at the end of a Markdown line mean a line break, which can be written otherwise too.
-        if line.ends_with([' ', '\t', '\r']) {
+        // A snapshot is what a program printed, blanks included.
+        if line.ends_with([' ', '\t', '\r']) && !file.has_extension("snap") {
             found.push(file.at(number, "blanks or a carriage return at the end of the line"));
         }
         if file.has_extension("rs") && !file.is_generated() && line.contains('\t') {
@@ -382,6 +392,7 @@ mod tests {
         let cases = [
             ("crates/core/src/utils.rs", "//! Doc.\n"),
             ("crates/core/src/common/key.rs", "//! Doc.\n"),
+            ("crates/cli/tests/snapshots/help.snap.new", "text\n"),
             ("crates/core/src/key.rs", "//! Doc. \n"),
             ("crates/core/src/key.rs", "//! Doc."),
             ("crates/core/src/key.rs", "//! Doc.\n\n"),
