@@ -77,10 +77,14 @@ pub fn range(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Result<KeyRange,
     if start >= end {
         return Err(Error::InvalidRange { start, end });
     }
-    Ok(KeyRange {
-        start,
-        end: RangeEnd::Before(end),
-    })
+    // The two ways to say "this one key" are one range.
+    let is_single = end.strip_suffix(b"\0").is_some_and(|rest| rest == start);
+    let end = if is_single {
+        RangeEnd::Single
+    } else {
+        RangeEnd::Before(end)
+    };
+    Ok(KeyRange { start, end })
 }
 
 impl KeyRange {

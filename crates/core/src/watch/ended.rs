@@ -15,7 +15,7 @@ pub struct Ended {
     /// The last revision that was delivered whole, if any was.
     pub last_delivered: Option<Revision>,
     /// Where to resume without missing anything. None if that cannot be: the history it needs is
-    /// gone, or its snapshot was not complete.
+    /// gone, its snapshot was not complete, or its start in the future was not reached.
     pub resume: Option<Position>,
 }
 

@@ -6,11 +6,21 @@
 //! [`check`](crate::check).
 
 mod batch;
+mod dispatcher;
 mod ended;
+mod handle;
+mod range_index;
+mod reader;
+mod registry;
 mod request;
+mod selection;
 mod stream;
+mod topic;
 
 pub use batch::{Batch, BatchKind, EventRef, Events, Prev, View};
+pub use dispatcher::WatchDispatcher;
 pub use ended::{EndReason, Ended};
+pub use handle::{WatcherHandle, WatcherOptions};
+pub use registry::WatchRegistry;
 pub use request::{OnOverflow, Start, WatchBuilder, WatchRequest};
 pub use stream::{Watch, WatchId, WatchSource};

@@ -39,10 +39,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch that `source` feeds. `created` is its boundary; `snapshot` says whether a snapshot
-    /// comes first, so that there is nothing to resume from until it is complete.
-    pub fn new(id: WatchId, created: Position, snapshot: bool, source: Box<dyn WatchSource>) -> Self {
-        let position = (!snapshot).then_some(created);
+    /// A watch that `source` feeds. `created` is its boundary; `resumable` says whether one can resume
+    /// from there: not while a snapshot is to come, nor at a revision that does not exist yet.
+    pub fn new(id: WatchId, created: Position, resumable: bool, source: Box<dyn WatchSource>) -> Self {
+        let position = resumable.then_some(created);
         Self {
             id,
             created,
@@ -64,7 +64,7 @@ impl Watch {
     }
 
     /// Where to resume from to get everything after what [`next`](Self::next) has returned so far.
-    /// None while a snapshot is under way.
+    /// None while a snapshot is under way, or a start in the future has not been reached.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
