@@ -653,14 +653,14 @@ pub struct WatchRequest {
     /// Leave out deletions.
     #[prost(bool, tag = "8")]
     pub no_delete: bool,
-    /// How often an idle watch is told how far it is, at least 100; 0: never.
-    #[prost(uint64, tag = "9")]
-    pub progress_interval_ms: u64,
+    /// How often an idle watch is told how far it is, at least 100; absent: never.
+    #[prost(uint64, optional, tag = "9")]
+    pub progress_interval_ms: ::core::option::Option<u64>,
     #[prost(enumeration = "OnOverflow", tag = "10")]
     pub on_overflow: i32,
-    /// How many batches the reader may fall behind before it counts as lagging; 0: the server's setting.
-    #[prost(uint32, tag = "11")]
-    pub room: u32,
+    /// How many batches the reader may fall behind before it counts as lagging; absent: the server's setting.
+    #[prost(uint32, optional, tag = "11")]
+    pub room: ::core::option::Option<u32>,
     /// From where on; neither: from now on.
     #[prost(oneof = "watch_request::Start", tags = "2, 3")]
     pub start: ::core::option::Option<watch_request::Start>,
@@ -2188,9 +2188,9 @@ pub mod fleet_server {
 pub struct GetRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
-    /// Read at this revision; 0: now.
-    #[prost(uint64, tag = "2")]
-    pub revision: u64,
+    /// Read at this revision; absent: now.
+    #[prost(uint64, optional, tag = "2")]
+    pub revision: ::core::option::Option<u64>,
     /// A cached answer will do.
     #[prost(bool, tag = "3")]
     pub serializable: bool,
@@ -2207,12 +2207,12 @@ pub struct GetResponse {
 pub struct RangeRequest {
     #[prost(message, optional, tag = "1")]
     pub range: ::core::option::Option<KeyRange>,
-    /// Read at this revision; 0: now.
-    #[prost(uint64, tag = "2")]
-    pub revision: u64,
-    /// The most entries to return; 0: all.
-    #[prost(uint64, tag = "3")]
-    pub limit: u64,
+    /// Read at this revision; absent: now.
+    #[prost(uint64, optional, tag = "2")]
+    pub revision: ::core::option::Option<u64>,
+    /// The most entries to return; absent: all.
+    #[prost(uint64, optional, tag = "3")]
+    pub limit: ::core::option::Option<u64>,
     #[prost(enumeration = "SortBy", tag = "4")]
     pub sort_by: i32,
     #[prost(bool, tag = "5")]
@@ -2223,15 +2223,15 @@ pub struct RangeRequest {
     /// Return the number of keys only.
     #[prost(bool, tag = "7")]
     pub count_only: bool,
-    /// Leave out entries written or created before or after these revisions; 0: do not.
-    #[prost(uint64, tag = "8")]
-    pub min_mod_revision: u64,
-    #[prost(uint64, tag = "9")]
-    pub max_mod_revision: u64,
-    #[prost(uint64, tag = "10")]
-    pub min_create_revision: u64,
-    #[prost(uint64, tag = "11")]
-    pub max_create_revision: u64,
+    /// Leave out entries written or created before or after these revisions.
+    #[prost(uint64, optional, tag = "8")]
+    pub min_mod_revision: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub max_mod_revision: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "10")]
+    pub min_create_revision: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "11")]
+    pub max_create_revision: ::core::option::Option<u64>,
     /// A cached answer will do.
     #[prost(bool, tag = "12")]
     pub serializable: bool,
@@ -2256,9 +2256,9 @@ pub struct PutRequest {
     pub key: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
-    /// The lease to attach the key to; 0 detaches it.
-    #[prost(int64, tag = "3")]
-    pub lease: i64,
+    /// The lease to attach the key to; absent: none, which detaches it.
+    #[prost(int64, optional, tag = "3")]
+    pub lease: ::core::option::Option<i64>,
     /// Return the entry it replaces.
     #[prost(bool, tag = "4")]
     pub prev_kv: bool,
@@ -2390,9 +2390,9 @@ pub struct CompactResponse {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseGrantRequest {
-    /// The name to give it; 0: the keyspace chooses.
-    #[prost(int64, tag = "1")]
-    pub id: i64,
+    /// The name to give it; absent: the keyspace chooses.
+    #[prost(int64, optional, tag = "1")]
+    pub id: ::core::option::Option<i64>,
     #[prost(uint64, tag = "2")]
     pub ttl_ms: u64,
 }

@@ -1,0 +1,291 @@
+//! Watches as messages: the request, the deliveries and the end.
+
+use std::time::Duration;
+
+use tidewatch_core::watch::{
+    Batch, BatchKind, EndReason, Ended, EventRef, OnOverflow, Prev, Start, View, WatchId, WatchRequest,
+};
+use tidewatch_core::{Error, KeyValue, KeyspaceId, Position, Revision};
+
+use crate::convert::{Malformed, event, known, millis, needed};
+use crate::error;
+use crate::v1;
+use crate::v1::watch_ended::Reason;
+use crate::v1::watch_response::Response;
+
+/// How large a response with events or entries should become, in bytes. A batch that is larger
+/// travels in pieces; only a single event may exceed it, by its own size.
+pub const MAX_RESPONSE_BYTES: usize = 512 * 1024;
+
+/// What a server says on a watch's stream.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// The watch is registered, with this boundary.
+    Created(WatchId, Position),
+    /// Something for the reader.
+    Batch(Batch),
+    /// The end; nothing follows.
+    Ended(Ended),
+}
+
+/// The first response of a watch.
+pub fn created(id: WatchId, boundary: Position) -> v1::WatchResponse {
+    respond(Response::Created(v1::WatchCreated {
+        watch_id: id.0,
+        keyspace_id: boundary.keyspace.0,
+        revision: boundary.revision.0,
+    }))
+}
+
+/// The responses that carry a batch: one, or several where it is larger than `max_bytes`
+/// ([`MAX_RESPONSE_BYTES`]).
+pub fn responses(batch: &Batch, max_bytes: usize) -> Vec<v1::WatchResponse> {
+    let revision = batch.revision().0;
+    match batch.kind() {
+        BatchKind::SnapshotBegin => vec![respond(Response::SnapshotBegin(v1::WatchSnapshotBegin {
+            revision,
+        }))],
+        BatchKind::SnapshotEnd => vec![respond(Response::SnapshotEnd(v1::WatchSnapshotEnd { revision }))],
+        BatchKind::Progress => vec![respond(Response::Progress(v1::WatchProgress { revision }))],
+        BatchKind::Snapshot => pieces(batch.iter().map(entry), max_bytes)
+            .into_iter()
+            .map(|kvs| respond(Response::Snapshot(v1::WatchSnapshot { revision, kvs })))
+            .collect(),
+        BatchKind::Events => {
+            let mut pieces = pieces(batch.iter().map(change), max_bytes);
+            let last = pieces.pop().unwrap_or_default();
+            let events = |events, partial| {
+                respond(Response::Events(v1::WatchEvents {
+                    revision,
+                    time: batch.time().map(Into::into),
+                    partial,
+                    events,
+                }))
+            };
+            let mut responses: Vec<_> = pieces.into_iter().map(|piece| events(piece, true)).collect();
+            responses.push(events(last, batch.is_partial()));
+            responses
+        }
+    }
+}
+
+/// The last response of a watch.
+pub fn ended(ended: &Ended) -> v1::WatchResponse {
+    respond(Response::Ended(ended.into()))
+}
+
+/// Reads a response to a watch that asked for `view`.
+///
+/// # Errors
+/// [`Malformed`] if it is not what any server of this major version sends.
+pub fn delivery(message: v1::WatchResponse, view: View) -> Result<Delivery, Malformed> {
+    let batch = match needed(message.response, "an empty response of a watch")? {
+        Response::Created(created) => {
+            let boundary = Position {
+                keyspace: KeyspaceId(created.keyspace_id),
+                revision: Revision(created.revision),
+            };
+            return Ok(Delivery::Created(WatchId(created.watch_id), boundary));
+        }
+        Response::Ended(ended) => return Ok(Delivery::Ended(ended.into())),
+        Response::SnapshotBegin(begin) => Batch::snapshot_begin(Revision(begin.revision)),
+        Response::SnapshotEnd(end) => Batch::snapshot_end(Revision(end.revision)),
+        Response::Progress(progress) => Batch::progress(Revision(progress.revision)),
+        Response::Snapshot(snapshot) => {
+            let kvs = snapshot.kvs.into_iter().map(KeyValue::from).collect();
+            Batch::snapshot(Revision(snapshot.revision), kvs, view)
+        }
+        Response::Events(message) => {
+            let events: Result<_, _> = message.events.into_iter().map(|it| event(it, view)).collect();
+            // A time that no clock can show is as good as none; it is advisory.
+            let time = message.time.and_then(|time| time.try_into().ok());
+            Batch::events(Revision(message.revision), time, events?, view, message.partial)
+        }
+    };
+    Ok(Delivery::Batch(batch))
+}
+
+impl From<&WatchRequest> for v1::WatchRequest {
+    fn from(request: &WatchRequest) -> Self {
+        let start = match request.start {
+            Start::Now => None,
+            Start::At(revision) => Some(v1::watch_request::Start::StartRevision(revision.0)),
+            Start::After(position) => Some(v1::watch_request::Start::After(position.into())),
+        };
+        let on_overflow = match request.on_overflow {
+            OnOverflow::CatchUp => v1::OnOverflow::CatchUp,
+            OnOverflow::Cancel => v1::OnOverflow::Cancel,
+        };
+        Self {
+            ranges: request.ranges.iter().map(Into::into).collect(),
+            start,
+            snapshot: request.snapshot,
+            prev_kv: request.view.prev_kv,
+            keys_only: request.view.keys_only,
+            no_put: request.view.no_put,
+            no_delete: request.view.no_delete,
+            progress_interval_ms: request.progress_interval.map(millis),
+            on_overflow: on_overflow.into(),
+            room: request.room.map(|room| u32::try_from(room).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+impl TryFrom<v1::WatchRequest> for WatchRequest {
+    type Error = Error;
+
+    /// The request, [validated](WatchRequest::validate).
+    fn try_from(message: v1::WatchRequest) -> Result<Self, Error> {
+        let on_overflow = match known(message.on_overflow, "on_overflow")? {
+            v1::OnOverflow::CatchUp => OnOverflow::CatchUp,
+            v1::OnOverflow::Cancel => OnOverflow::Cancel,
+        };
+        let request = Self {
+            ranges: message
+                .ranges
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+            start: match message.start {
+                None => Start::Now,
+                Some(v1::watch_request::Start::StartRevision(revision)) => Start::At(Revision(revision)),
+                Some(v1::watch_request::Start::After(position)) => Start::After(position.into()),
+            },
+            snapshot: message.snapshot,
+            view: View {
+                prev_kv: message.prev_kv,
+                keys_only: message.keys_only,
+                no_put: message.no_put,
+                no_delete: message.no_delete,
+            },
+            progress_interval: message.progress_interval_ms.map(Duration::from_millis),
+            on_overflow,
+            room: message
+                .room
+                .map(|room| usize::try_from(room).unwrap_or(usize::MAX)),
+        };
+        request.validate()?;
+        Ok(request)
+    }
+}
+
+impl From<&Ended> for v1::WatchEnded {
+    fn from(ended: &Ended) -> Self {
+        let reason = match &ended.reason {
+            EndReason::Canceled => Reason::Canceled(v1::watch_ended::Canceled {}),
+            EndReason::Overflow => Reason::Overflow(v1::watch_ended::Overflow {}),
+            EndReason::Compacted { requested, oldest } => Reason::Compacted(v1::watch_ended::Compacted {
+                requested: requested.0,
+                oldest: oldest.0,
+            }),
+            EndReason::KeyspaceChanged { actual, current } => {
+                Reason::KeyspaceChanged(v1::watch_ended::KeyspaceChanged {
+                    actual_keyspace_id: actual.0,
+                    current: current.0,
+                })
+            }
+            EndReason::Draining { retry_after } => Reason::Draining(v1::watch_ended::Draining {
+                retry_after_ms: millis(*retry_after),
+            }),
+            EndReason::Closed => Reason::Closed(v1::watch_ended::Closed {}),
+            EndReason::Failed(error) => Reason::Failed(error.into()),
+            other => Reason::Failed(
+                (&Error::Unsupported {
+                    what: other.to_string(),
+                })
+                    .into(),
+            ),
+        };
+        Self {
+            last_delivered: ended.last_delivered.map_or(0, |revision| revision.0),
+            resume: ended.resume.map(Into::into),
+            reason: Some(reason),
+        }
+    }
+}
+
+impl From<v1::WatchEnded> for Ended {
+    fn from(message: v1::WatchEnded) -> Self {
+        let reason = match message.reason {
+            Some(Reason::Canceled(_)) => EndReason::Canceled,
+            Some(Reason::Overflow(_)) => EndReason::Overflow,
+            Some(Reason::Compacted(compacted)) => EndReason::Compacted {
+                requested: Revision(compacted.requested),
+                oldest: Revision(compacted.oldest),
+            },
+            Some(Reason::KeyspaceChanged(changed)) => EndReason::KeyspaceChanged {
+                actual: KeyspaceId(changed.actual_keyspace_id),
+                current: Revision(changed.current),
+            },
+            Some(Reason::Draining(draining)) => EndReason::Draining {
+                retry_after: Duration::from_millis(draining.retry_after_ms),
+            },
+            Some(Reason::Closed(_)) => EndReason::Closed,
+            Some(Reason::Failed(info)) => EndReason::Failed(
+                error::from_info(&info).unwrap_or(Error::Unsupported { what: info.message }),
+            ),
+            None => EndReason::Failed(Error::Unsupported {
+                what: "the reason for which a newer server ended the watch".into(),
+            }),
+        };
+        Self {
+            reason,
+            last_delivered: (message.last_delivered != 0).then_some(Revision(message.last_delivered)),
+            resume: message.resume.map(Into::into),
+        }
+    }
+}
+
+fn respond(response: Response) -> v1::WatchResponse {
+    v1::WatchResponse {
+        response: Some(response),
+    }
+}
+
+fn entry(event: EventRef<'_>) -> v1::KeyValue {
+    v1::KeyValue {
+        key: event.key().clone(),
+        create_revision: event.create_revision().0,
+        mod_revision: event.mod_revision().0,
+        version: event.version(),
+        value: event.value().clone(),
+        lease: event.lease().map_or(0, |lease| lease.0),
+    }
+}
+
+fn change(event: EventRef<'_>) -> v1::Event {
+    let prev = match event.prev() {
+        Prev::NotRequested => None,
+        Prev::Absent => Some(v1::event::Prev::PrevAbsent(true)),
+        // The owned event is the one without values where none were asked for.
+        Prev::Entry(_) => {
+            let prev = event.to_owned().prev;
+            prev.map(|prev| v1::event::Prev::PrevKv((&prev).into()))
+        }
+    };
+    v1::Event {
+        kind: v1::EventKind::from(event.kind()).into(),
+        kv: Some(entry(event)),
+        prev,
+    }
+}
+
+/// Cuts items into runs of at most `max_bytes`, each of at least one item.
+fn pieces<M: prost::Message>(items: impl Iterator<Item = M>, max_bytes: usize) -> Vec<Vec<M>> {
+    let mut pieces = Vec::new();
+    let mut piece = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let size = item.encoded_len();
+        if !piece.is_empty() && bytes + size > max_bytes {
+            pieces.push(std::mem::take(&mut piece));
+            bytes = 0;
+        }
+        bytes += size;
+        piece.push(item);
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}
