@@ -22,6 +22,7 @@ pub mod lease;
 pub mod limits;
 pub mod revision;
 pub mod settings;
+pub mod store;
 pub mod txn;
 pub mod watch;
 
@@ -37,4 +38,5 @@ pub use keyspace::Keyspace;
 pub use lease::{LeaseGrant, LeaseId, LeaseInfo};
 pub use revision::{KeyspaceId, Position, Revision};
 pub use settings::{HistoryWindow, Settings, WatchSettings};
+pub use store::{Embedded, KeyspaceBuilder};
 pub use watch::{Batch, BatchKind, EndReason, Ended, Watch};

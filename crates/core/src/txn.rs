@@ -249,7 +249,8 @@ pub enum Op {
     Delete(DeleteRequest),
     /// A read; it sees what the operations before it wrote.
     Range(RangeRequest),
-    /// A transaction within the transaction; its compares see what the operations before it wrote.
+    /// A transaction within the transaction. As in etcd, its compares see the keyspace as it was before
+    /// the first operation of the outermost one.
     Txn(Txn),
 }
 
