@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod check;
 pub mod clock;
 pub mod error;
 pub mod event;
