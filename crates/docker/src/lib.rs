@@ -4,6 +4,8 @@
 //! It only observes: it starts, stops and changes no container, and needs nothing but GET.
 
 pub mod container;
+#[cfg(feature = "bollard")]
+pub mod engine;
 pub mod event;
 pub mod inspect;
 pub mod lister;
