@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewatch_core::watch::{
-    Batch, BatchKind, EndReason, Ended, EventRef, OnOverflow, Prev, Start, View, WatchId, WatchRequest,
+    Batch, BatchKind, EndReason, Ended, EventRef, OnOverflow, Prev, Start, View, Watch, WatchId, WatchRequest,
 };
 use tidewatch_core::{Error, KeyValue, KeyspaceId, Position, Revision};
 
@@ -20,20 +20,32 @@ pub const MAX_RESPONSE_BYTES: usize = 512 * 1024;
 /// What a server says on a watch's stream.
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// The watch is registered, with this boundary.
-    Created(WatchId, Position),
+    /// The watch is registered.
+    Created(Created),
     /// Something for the reader.
     Batch(Batch),
     /// The end; nothing follows.
     Ended(Ended),
 }
 
-/// The first response of a watch.
-pub fn created(id: WatchId, boundary: Position) -> v1::WatchResponse {
+/// What a watch is told first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its name on the server.
+    pub id: WatchId,
+    /// Its boundary.
+    pub boundary: Position,
+    /// Whether one can resume after the boundary already.
+    pub resumable: bool,
+}
+
+/// The first response of a watch that has just been started.
+pub fn created(watch: &Watch) -> v1::WatchResponse {
     respond(Response::Created(v1::WatchCreated {
-        watch_id: id.0,
-        keyspace_id: boundary.keyspace.0,
-        revision: boundary.revision.0,
+        watch_id: watch.id().0,
+        keyspace_id: watch.created().keyspace.0,
+        revision: watch.created().revision.0,
+        resumable: watch.position().is_some(),
     }))
 }
 
@@ -85,7 +97,11 @@ pub fn delivery(message: v1::WatchResponse, view: View) -> Result<Delivery, Malf
                 keyspace: KeyspaceId(created.keyspace_id),
                 revision: Revision(created.revision),
             };
-            return Ok(Delivery::Created(WatchId(created.watch_id), boundary));
+            return Ok(Delivery::Created(Created {
+                id: WatchId(created.watch_id),
+                boundary,
+                resumable: created.resumable,
+            }));
         }
         Response::Ended(ended) => return Ok(Delivery::Ended(ended.into())),
         Response::SnapshotBegin(begin) => Batch::snapshot_begin(Revision(begin.revision)),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,13 +15,14 @@ use tidewatch_core::txn::{
     RangeResponse, Sort, SortBy, Txn, TxnResponse,
 };
 use tidewatch_core::watch::{
-    Batch, BatchKind, EndReason, Ended, OnOverflow, Prev, Start, View, WatchRequest,
+    Batch, BatchKind, EndReason, Ended, OnOverflow, Prev, Start, View, Watch, WatchId, WatchRequest,
+    WatchSource,
 };
 use tidewatch_core::{
     Error, Event, KeyRange, KeyValue, KeyspaceId, LeaseGrant, LeaseId, LeaseInfo, Position, Revision, Status,
     key, range,
 };
-use tidewatch_proto::watch::{Delivery, delivery, ended, responses};
+use tidewatch_proto::watch::{Created, Delivery, created, delivery, ended, responses};
 use tidewatch_proto::{MAX_TXN_DEPTH, txn_depth, v1};
 
 /// Through the encoded bytes, as a peer gets it.
@@ -379,6 +381,36 @@ proptest! {
 
 fn nested(depth: usize) -> Txn {
     (1..depth).fold(Txn::new(), |txn, _| Txn::new().and_then(Op::Txn(txn)))
+}
+
+struct Silent;
+
+impl WatchSource for Silent {
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Result<Batch, Ended>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn the_boundary_survives_and_whether_one_can_resume_from_it() {
+    let boundary = Position {
+        keyspace: KeyspaceId(u64::MAX),
+        revision: Revision(7),
+    };
+    for resumable in [true, false] {
+        let watch = Watch::new(WatchId(3), boundary, resumable, Box::new(Silent));
+        let Delivery::Created(told) = delivery(wire(&created(&watch)), View::default()).unwrap() else {
+            panic!("not created");
+        };
+        assert_eq!(
+            told,
+            Created {
+                id: WatchId(3),
+                boundary,
+                resumable
+            }
+        );
+    }
 }
 
 #[test]

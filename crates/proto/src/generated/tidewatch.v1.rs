@@ -712,6 +712,10 @@ pub struct WatchCreated {
     pub keyspace_id: u64,
     #[prost(uint64, tag = "3")]
     pub revision: u64,
+    /// One can resume after this position already. Not so while a snapshot is to come, or with a start revision that lies
+    /// in the future.
+    #[prost(bool, tag = "4")]
+    pub resumable: bool,
 }
 /// A snapshot as of this revision begins. What was delivered before is void.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
