@@ -130,7 +130,7 @@ fn relative(root: &Path, path: &Path) -> String {
 
 /// A file with such a name is where things go that nobody could name.
 const EMPTY_NAMES: &[&str] = &[
-    "util", "utils", "common", "helper", "helpers", "manager", "managers", "misc", "shared", "types",
+    "util", "utils", "common", "helper", "helpers", "manager", "managers", "misc",
 ];
 
 fn names_say_what_is_inside(file: &File) -> Vec<String> {
