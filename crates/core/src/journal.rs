@@ -13,8 +13,25 @@ use crate::revision::{KeyspaceId, Revision};
 /// The keyspace is its only caller and makes one call at a time. Implementations pass the suite
 /// that [`journal_conformance!`](crate::journal_conformance) expands to:
 ///
-/// ```ignore
-/// impl Journal for MyLog { /* recover, commit(group), compact */ }
+#[cfg_attr(feature = "conformance", doc = "```")]
+#[cfg_attr(not(feature = "conformance"), doc = "```ignore")]
+/// # use std::sync::Arc;
+/// # use tidewatch_core::{BoxFuture, Journal, KeyspaceId, Recovered, Revision, error::Cause, journal::Entry};
+/// # #[derive(Clone)]
+/// # struct MyLog(tidewatch_core::conformance::MemoryJournal);
+/// impl Journal for MyLog {
+///     /* recover, commit(group), compact */
+/// #   fn name(&self) -> &'static str { "mine" }
+/// #   fn recover(&mut self) -> BoxFuture<'_, Result<Recovered, Cause>> { self.0.recover() }
+/// #   fn commit(&mut self, group: Vec<Entry>) -> BoxFuture<'_, Result<(), Cause>> { self.0.commit(group) }
+/// #   fn compact(&mut self, oldest: Revision) -> BoxFuture<'_, Result<(), Cause>> { self.0.compact(oldest) }
+/// }
+/// # impl MyLog {
+/// #   fn in_temp_dir() -> impl FnMut() -> MyLog {
+/// #       let log = MyLog(tidewatch_core::conformance::MemoryJournal::new());
+/// #       move || log.clone()
+/// #   }
+/// # }
 /// tidewatch_core::journal_conformance!(MyLog::in_temp_dir);
 /// ```
 pub trait Journal: Send + 'static {
@@ -40,8 +57,9 @@ pub trait Journal: Send + 'static {
 /// One thing to remember.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// A revision. The entries before the events ([`Event::prev`](crate::Event)) need not be kept:
-    /// the keyspace finds them again.
+    /// A revision. The entries before the events ([`Event::prev`](crate::Event::prev)) need not be
+    /// kept: the keyspace finds them again. Its time need not be kept more exactly than to the
+    /// millisecond.
     Record(Arc<Record>),
     /// A lease was granted.
     LeaseGranted(LeaseGrant),

@@ -13,6 +13,8 @@ pub mod backend;
 pub mod backoff;
 pub mod check;
 pub mod clock;
+#[cfg(any(feature = "conformance", doc))]
+pub mod conformance;
 pub mod error;
 pub mod event;
 pub mod history;
