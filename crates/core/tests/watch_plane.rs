@@ -16,6 +16,7 @@ use tidewatch_core::{
     Batch, BatchKind, EndReason, Ended, Error, Event, EventKind, History, KeyRange, KeyValue, KeyspaceId,
     ManualClock, Position, Record, Revision, Watch, WatchSettings, key, prefix, range,
 };
+use tokio::sync::Semaphore;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(7);
 
@@ -463,6 +464,36 @@ mod dispatching {
         assert_eq!(drain(&mut second).await, ["3: PUT /a = 2"]);
     }
 
+    /// Those who wait change places all the time; a wake-up must not go to the one who was there before.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn everybody_who_waits_is_woken() {
+        const EVENTS: u64 = 200;
+        const READERS: u32 = 40;
+        let mut plane = Plane::new();
+        let received = Arc::new(Semaphore::new(0));
+        for n in 0..READERS {
+            let mut watch = plane.exact("/a").into_watch();
+            let received = Arc::clone(&received);
+            tokio::spawn(async move {
+                for revision in 2..2 + EVENTS {
+                    assert_eq!(watch.next().await.unwrap().revision(), Revision(revision));
+                    received.add_permits(1);
+                    for _ in 0..(revision + u64::from(n)) % 7 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            });
+        }
+        for n in 0..EVENTS {
+            plane.put("/a", "x");
+            let all = received.acquire_many(READERS);
+            let all = tokio::time::timeout(Duration::from_secs(30), all).await;
+            all.unwrap_or_else(|_| panic!("somebody was forgotten at event {n}"))
+                .unwrap()
+                .forget();
+        }
+    }
+
     #[tokio::test]
     async fn next_can_be_dropped_at_any_time_without_losing_anything() {
         let mut plane = Plane::new();
@@ -494,6 +525,23 @@ mod overflowing {
             drain(&mut watcher).await,
             ["2: PUT /a = 0", "3: PUT /a = 1", "4: PUT /a = 2", "END overflow"]
         );
+    }
+
+    #[tokio::test]
+    async fn room_is_counted_from_where_the_watch_began() {
+        let mut plane = Plane::new();
+        let slow = plane.exact("/a");
+        for _ in 0..3 {
+            plane.put("/a", "before");
+        }
+        plane.settled().await;
+        let mut watcher = plane.cancelling("/a", 2);
+        assert!(now(watcher.next()).await.is_none());
+        plane.put("/a", "1");
+        plane.put("/a", "2");
+        plane.settled().await;
+        assert_eq!(drain(&mut watcher).await, ["5: PUT /a = 1", "6: PUT /a = 2"]);
+        drop(slow);
     }
 
     #[tokio::test]
