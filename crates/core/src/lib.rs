@@ -13,7 +13,7 @@ pub mod backend;
 pub mod backoff;
 pub mod check;
 pub mod clock;
-#[cfg(any(feature = "conformance", doc))]
+#[cfg(any(feature = "conformance", test, doc))]
 pub mod conformance;
 pub mod error;
 pub mod event;

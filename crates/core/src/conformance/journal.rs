@@ -359,7 +359,10 @@ pub fn a_keyspace_comes_back_as_it_was<J: Journal>(mut open: impl FnMut() -> J) 
             "re-armed in full"
         );
         assert_eq!(info.keys, ["/leased"]);
-        let compacted = ks.compact(Revision(6)).await.unwrap_err();
+        let compacted = ks
+            .compact(Revision(6))
+            .await
+            .expect_err("it is compacted already");
         assert!(matches!(compacted, Error::Compacted { .. }), "{compacted}");
         let header = ks.lease_revoke(lease.id).await?;
         Ok((image, header.revision))
@@ -368,7 +371,7 @@ pub fn a_keyspace_comes_back_as_it_was<J: Journal>(mut open: impl FnMut() -> J) 
     with_keyspace(&mut open, async |ks| {
         assert_eq!(ks.get("/leased").await?, None);
         assert_eq!(ks.status().await?.revision, ended);
-        let gone = ks.lease_info(lease.id).await.unwrap_err();
+        let gone = ks.lease_info(lease.id).await.expect_err("it has ended");
         assert!(matches!(gone, Error::LeaseNotFound { .. }), "{gone}");
         Ok(())
     });

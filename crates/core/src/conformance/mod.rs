@@ -1,16 +1,17 @@
 //! What every backend and every journal must do, as tests for those who write one.
 //!
 //! Behind the feature `conformance`, for use in `#[cfg(test)]`:
-//! [`journal_conformance!`](crate::journal_conformance) expands to plain `#[test]` functions that
-//! need no other dependency. [`MemoryJournal`] is a journal that fails and waits when it is told to.
+//! [`journal_conformance!`](crate::journal_conformance) and
+//! [`backend_conformance!`](crate::backend_conformance) expand to plain `#[test]` functions and need
+//! no other dependency. [`MemoryJournal`] is a journal that fails and waits when it is told to.
 
 #![expect(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
-// pub mod backend;
+pub mod backend;
 pub mod journal;
 mod memory_journal;
 
-// pub use backend::{Capabilities, Subject};
+pub use backend::{Capabilities, Subject};
 pub use memory_journal::MemoryJournal;
 
 use std::future::{Future, poll_fn};
@@ -76,4 +77,42 @@ pub async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Outp
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::Keyspace;
+
+    mod in_memory {
+        use super::*;
+
+        async fn subject() -> Subject {
+            Subject::embedded(Keyspace::builder()).await.unwrap()
+        }
+
+        crate::backend_conformance!(block_on, subject);
+    }
+
+    mod journaled {
+        use super::*;
+
+        async fn subject() -> Subject {
+            let builder = Keyspace::builder().journal(MemoryJournal::new());
+            Subject::embedded(builder).await.unwrap()
+        }
+
+        crate::backend_conformance!(block_on, subject);
+    }
+
+    mod memory_journal {
+        use super::*;
+
+        fn in_memory() -> impl FnMut() -> MemoryJournal {
+            let journal = MemoryJournal::new();
+            move || journal.clone()
+        }
+
+        crate::journal_conformance!(in_memory);
+    }
 }
