@@ -1,0 +1,55 @@
+//! The native gRPC services.
+
+mod health;
+mod keyspace;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::Router;
+use tidewatch_proto::{FILE_DESCRIPTOR_SET, error, v1};
+use tonic::service::Routes;
+use tonic::{Response, Status};
+
+pub(crate) use health::Health;
+use keyspace::KeyspaceService;
+use watch::WatchService;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// What a call returns.
+type Answer<T> = Result<Response<T>, Status>;
+
+/// All services, as routes.
+pub(crate) fn router(config: &Config, store: &Store, metrics: &Arc<Metrics>, health: &Health) -> Router {
+    let max = config.limits.max_request_bytes;
+    let keyspace = KeyspaceService {
+        keyspace: store.keyspace.clone(),
+    };
+    let watch = WatchService {
+        keyspace: store.keyspace.clone(),
+        metrics: metrics.watch.clone(),
+    };
+    Routes::new(health.service())
+        .add_service(reflection())
+        .add_service(v1::keyspace_server::KeyspaceServer::new(keyspace).max_decoding_message_size(max))
+        .add_service(v1::watch_server::WatchServer::new(watch).max_decoding_message_size(max))
+        .into_axum_router()
+}
+
+fn reflection()
+-> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were made by the compiler that made the services")
+}
+
+/// The one way from an error of the keyspace to a status.
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
+fn status(error: tidewatch_core::Error) -> Status {
+    error::to_status(&error)
+}

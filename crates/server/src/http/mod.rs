@@ -1,0 +1,132 @@
+//! The HTTP face.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /healthz` | 200 as long as the process can answer |
+//! | `GET /readyz` | 200 while serving; 503 with the reason while recovering and draining |
+//! | `GET /metrics` | the metrics, in Prometheus' text form (`OpenMetrics`) |
+//!
+//! Everything else is 404. Errors are `application/problem+json`.
+
+mod gate;
+mod host;
+mod problem;
+mod track;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, StatusCode, header};
+use tonic::Status;
+
+pub(crate) use gate::Gate;
+pub(crate) use host::HostRule;
+use problem::Problem;
+pub(crate) use track::InFlight;
+
+use crate::metrics::Metrics;
+use crate::readiness::{Readiness, Stage};
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct HttpState {
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) host_rule: HostRule,
+}
+
+/// Adds the HTTP routes to `grpc`, and around all of them what every request passes through.
+pub(crate) fn router(grpc: Router, state: &HttpState) -> Router {
+    let routes = grpc
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz).with_state(state.readiness.clone()))
+        .route("/metrics", get(metrics).with_state(state.metrics.clone()))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
+    layered(routes, state)
+}
+
+/// What answers until the keyspace is recovered.
+pub(crate) fn startup_router(state: &HttpState) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz).with_state(state.readiness.clone()))
+        .route("/metrics", get(metrics).with_state(state.metrics.clone()))
+        .fallback(not_ready)
+        .method_not_allowed_fallback(method_not_allowed);
+    layered(routes, state)
+}
+
+fn layered(routes: Router, state: &HttpState) -> Router {
+    routes
+        .layer(middleware::from_fn_with_state(
+            (state.metrics.clone(), state.in_flight.clone()),
+            track::track,
+        ))
+        // Outermost: what is refused for its name is not looked at, and its path becomes no label.
+        .layer(middleware::from_fn_with_state(
+            (state.host_rule, state.metrics.clone()),
+            host::check_host,
+        ))
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> Response {
+    match readiness.stage() {
+        Stage::Serving => "ok\n".into_response(),
+        stage => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the server is {stage}")).into_response()
+        }
+    }
+}
+
+async fn metrics(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.encode().await {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS)], text).into_response(),
+        Err(error) => Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("failed to write the metrics: {error}"),
+        )
+        .into_response(),
+    }
+}
+
+const CONTENT_TYPE_OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+async fn not_found(request: Request) -> Response {
+    let path = request.uri().path();
+    if is_grpc(request.headers()) {
+        return Status::unimplemented(format!("there is no method {path}")).into_http::<axum::body::Body>();
+    }
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}")).into_response()
+}
+
+async fn not_ready(request: Request) -> Response {
+    if is_grpc(request.headers()) {
+        return Status::unavailable("the server is recovering").into_http::<axum::body::Body>();
+    }
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is recovering").into_response()
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{path} does not know {method}"),
+    )
+}
+
+/// Whether a request is a gRPC call, and so expects errors in gRPC's form.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

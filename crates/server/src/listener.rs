@@ -1,0 +1,229 @@
+//! The port: accepts connections, serves HTTP/1.1 and HTTP/2 on each, and winds them down.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tidewatch_core::Clock;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tower::Service;
+
+use crate::config::Limits;
+use crate::error::Error;
+use crate::http::Gate;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+
+/// How long a client may take to send a request's head, or the first bytes at all. Generous for
+/// people with bad lines, short enough that idle sockets cannot fill up the connection limit unseen.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After how much silence a peer is asked whether it is still there, and how long it may take to
+/// answer. A watch can be silent for days; this finds the client that was unplugged.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Window for what a client sends on one stream, and on the whole connection: room for the largest
+/// transaction, without making many streams wait for one.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// What may wait for one stream's client between us and the socket. A watch is only read on when
+/// there is room; this times the number of stuck watchers is what they can hold of our memory.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// The largest head of an HTTP/2 request.
+const MAX_HEAD_BYTES: u32 = 16 << 10;
+
+/// How long to wait after the operating system had no socket to give (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of HTTP/2's opening, and fewer than in the shortest useful HTTP/1.1 request. Who has sent
+/// them has chosen a protocol, whose own timeouts hold from there on.
+const PREFACE_BYTES: usize = 24;
+
+/// Opens the port.
+///
+/// # Errors
+/// [`Error::PortInUse`], [`Error::Listen`].
+pub(crate) async fn bind(listen: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(listen)
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => Error::PortInUse { listen },
+            _ => Error::Listen { listen, source },
+        })
+}
+
+/// What connections share.
+pub(crate) struct Acceptor {
+    pub(crate) gate: Gate,
+    pub(crate) limits: Limits,
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Acceptor {
+    /// Accepts connections until the server drains; then closes the port and waits until the last
+    /// connection is done. Dropping the future closes all of them at once.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let builder = self.builder();
+        let mut connections = JoinSet::new();
+        let mut draining = pin!(self.readiness.draining());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut draining => break,
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() >= self.limits.max_connections => {
+                        self.metrics.connection_refused();
+                        drop(stream);
+                    }
+                    Ok((stream, _)) => {
+                        connections.spawn(self.serve(builder.clone(), stream));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to accept a connection");
+                        self.clock.sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(self.limits.max_streams_per_connection)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_header_list_size(MAX_HEAD_BYTES);
+        builder
+    }
+
+    /// Serves one connection to its end.
+    fn serve(&self, builder: Builder<TokioExecutor>, stream: TcpStream) -> impl Future<Output = ()> + use<> {
+        let (gate, readiness, clock) = (self.gate.clone(), self.readiness.clone(), self.clock.clone());
+        let open = self.metrics.connection_opened();
+        async move {
+            let _open = open;
+            // Events are small and must not wait for acknowledgements of what went before.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "failed to turn off Nagle's algorithm");
+            }
+            let (io, received) = Counted::new(stream);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let mut router = gate.router();
+                async move {
+                    Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {}))
+                }
+            });
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+            let mut head_deadline = clock.sleep(HEAD_TIMEOUT);
+            let mut head_seen = false;
+            let mut draining = pin!(readiness.draining());
+            let mut told = false;
+            let ended = loop {
+                tokio::select! {
+                    ended = connection.as_mut() => break ended,
+                    () = &mut head_deadline, if !head_seen => {
+                        head_seen = received.load(Ordering::Relaxed) >= PREFACE_BYTES;
+                        if !head_seen {
+                            return;
+                        }
+                    }
+                    () = &mut draining, if !told => {
+                        told = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error, "connection ended");
+            }
+        }
+    }
+}
+
+/// A stream that counts what it receives.
+struct Counted {
+    stream: TcpStream,
+    received: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(stream: TcpStream) -> (Self, Arc<AtomicUsize>) {
+        let received = Arc::new(AtomicUsize::new(0));
+        let counted = Self {
+            stream,
+            received: received.clone(),
+        };
+        (counted, received)
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // Nothing else is ordered by the count, and only this task writes it.
+        self.received
+            .fetch_add(buf.filled().len() - before, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,159 @@
+//! The life of a server: bind, recover, serve, drain.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewatch_core::{Clock, EndReason, SystemClock};
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::grpc::{self, Health};
+use crate::http::{self, Gate, HostRule, HttpState, InFlight};
+use crate::listener::{self, Acceptor};
+use crate::metrics::Metrics;
+use crate::part::Parts;
+use crate::readiness::{Readiness, Stage};
+use crate::store::Store;
+
+/// Those who are sent away come back spread over this time, so that whoever takes over is not
+/// stormed; each watch draws its own pause from it.
+const RETRY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs a server until `shutdown` is ready, then drains it.
+///
+/// # Errors
+/// Those of [`Server::bind`] and [`Server::run`].
+pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    Server::bind(config).await?.run(shutdown).await
+}
+
+/// A server that has its port and nothing else yet.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+impl Server {
+    /// Checks the configuration and opens the port.
+    ///
+    /// # Errors
+    /// Those of [`Config::check`]; [`Error::PortInUse`], [`Error::Listen`].
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let listener = listener::bind(config.listen).await?;
+        let local_addr = listener.local_addr().map_err(|source| Error::Listen {
+            listen: config.listen,
+            source,
+        })?;
+        Ok(Self {
+            config,
+            clock: SystemClock::shared(),
+            listener,
+            local_addr,
+        })
+    }
+
+    /// Where it listens; of use when the configuration said port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Recovers the keyspace and serves it until `shutdown` is ready, then drains: tells probes and
+    /// clients, ends watches with where to resume, lets calls finish, and returns within
+    /// [`Config::drain_timeout`]. Needs a tokio runtime with all drivers enabled.
+    ///
+    /// # Errors
+    /// [`Error::DataDir`], [`Error::Database`], [`Error::Recover`]; [`Error::TaskEnded`] if a part of
+    /// the server ended by itself, after the same drain.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops everything at once. What was acknowledged is durable all the same.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut shutdown = pin!(shutdown);
+        let readiness = Readiness::new();
+        let http_state = HttpState {
+            readiness: readiness.clone(),
+            metrics: Arc::new(Metrics::new(self.clock.clone())),
+            in_flight: InFlight::default(),
+            host_rule: HostRule::for_listener(self.local_addr),
+        };
+        let gate = Gate::new(http::startup_router(&http_state));
+        let mut parts = Parts::default();
+        let acceptor = Acceptor {
+            gate: gate.clone(),
+            limits: self.config.limits.clone(),
+            readiness: readiness.clone(),
+            metrics: http_state.metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        parts.spawn("listener", acceptor.run(self.listener));
+
+        let store = tokio::select! {
+            store = Store::open(&self.config, &self.clock) => store?,
+            () = &mut shutdown => return Ok(()),
+        };
+        parts.spawn("keyspace", store.keyspace.driver());
+        http_state.metrics.observe(store.keyspace.clone());
+
+        let health = Health::new();
+        let services = grpc::router(&self.config, &store, &http_state.metrics, &health);
+        gate.open(http::router(services, &http_state));
+        readiness.advance(Stage::Serving);
+        health.serving().await;
+        tracing::info!(address = %self.local_addr, "serving");
+
+        let result = tokio::select! {
+            () = &mut shutdown => Ok(()),
+            error = parts.ended() => Err(error),
+        };
+        match &result {
+            Ok(()) => tracing::info!("draining"),
+            Err(error) => tracing::error!(%error, "draining"),
+        }
+        readiness.advance(Stage::Draining);
+        health.draining().await;
+        let drain = Drain {
+            clock: self.clock,
+            timeout: self.config.drain_timeout,
+        };
+        drain.run(&store, &http_state.in_flight, parts).await;
+        result
+    }
+}
+
+/// The end of a server, in bounded time.
+struct Drain {
+    clock: Arc<dyn Clock>,
+    timeout: Duration,
+}
+
+impl Drain {
+    async fn run(self, store: &Store, in_flight: &InFlight, mut parts: Parts) {
+        let half = self.timeout / 2;
+        // Calls first: a write that has come this far is to succeed, not to find the keyspace closed.
+        if !self.within(half, in_flight.none()).await {
+            tracing::warn!("some calls have not finished");
+        }
+        store.keyspace.backend().close(EndReason::Draining {
+            retry_after: RETRY_WITHIN,
+        });
+        if !self.within(half, parts.all_ended()).await {
+            tracing::warn!(remaining = %parts, "some clients did not let go in time");
+        }
+    }
+
+    /// Whether the future was ready in time.
+    async fn within(&self, limit: Duration, future: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = future => true,
+            () = self.clock.sleep(limit) => false,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The server over a real loopback port, with the generated client stubs.
+
+#![expect(clippy::unwrap_used, reason = "the helpers are tests too")]
+
+mod drain;
+mod http;
+mod keyspace;
+mod rig;
+mod start;
+mod watch;
