@@ -1,0 +1,6 @@
+//! Tidewatch on a real Docker engine, which each test starts for itself.
+#![cfg(feature = "live-docker")]
+
+#[cfg(test)]
+#[path = "live_docker/adapter.rs"]
+mod adapter;
