@@ -76,7 +76,7 @@ impl MemoryJournal {
         }
     }
 
-    /// Makes the `nth` commit from now on fail; 1 is the next.
+    /// Makes the `nth` commit from now on fail: 1 is the next one, 0 the one that waits.
     pub fn fail_commit(&self, nth: u64) {
         let begun = *self.begun.borrow();
         self.lock().failing.insert(begun + nth);

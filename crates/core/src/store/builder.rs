@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::state::State;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Cause, Error};
-use crate::event::{Event, EventKind, Record};
+use crate::event::{Event, EventKind, KeyValue, Record};
 use crate::history::History;
 use crate::journal::{Journal, Recovered};
 use crate::key::KeyRange;
@@ -140,15 +140,22 @@ fn replay(recovered: Recovered, clock: &dyn Clock) -> Result<(State, Arc<History
         records,
         leases: grants,
     } = recovered;
+    if oldest > current {
+        return Err(contradiction(format!(
+            "the oldest revision, {oldest}, is beyond the last one, {current}"
+        )));
+    }
     let mut index = Index::default();
     for kv in &base {
-        if kv.mod_revision >= oldest || index.restore(kv).is_some() {
+        check_version(kv)?;
+        if kv.mod_revision >= oldest || index.get(&kv.key, current).is_some() {
             return Err(contradiction(format!(
                 "its base holds {:?} twice, or as of revision {}, which is not before {oldest}",
                 kv.key.escape_ascii().to_string(),
                 kv.mod_revision,
             )));
         }
+        index.restore(kv);
     }
     let mut last = oldest.prev();
     let mut replayed = Vec::with_capacity(records.len());
@@ -201,6 +208,7 @@ fn replay_record(index: &mut Index, record: Record) -> Result<Record, Cause> {
         }
         match event.kind {
             EventKind::Put => {
+                check_version(&event.kv)?;
                 let prev = index.restore(&event.kv);
                 Ok(Event::put(event.kv, prev))
             }
@@ -218,6 +226,17 @@ fn replay_record(index: &mut Index, record: Record) -> Result<Record, Cause> {
         time,
         events: events?,
     })
+}
+
+fn check_version(kv: &KeyValue) -> Result<(), Cause> {
+    if kv.version > 0 {
+        return Ok(());
+    }
+    let key = kv.key.escape_ascii();
+    Err(contradiction(format!(
+        "{:?} is there with version 0",
+        key.to_string()
+    )))
 }
 
 fn contradiction(what: String) -> Cause {

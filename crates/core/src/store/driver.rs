@@ -269,7 +269,7 @@ impl Driver {
         if let Some(journal) = &mut self.journal {
             journal.compact(target).await.map_err(Error::Journal)?;
         }
-        self.shared.compact(target);
+        self.shared.compact(target).await;
         Ok(())
     }
 

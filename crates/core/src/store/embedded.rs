@@ -1,8 +1,6 @@
 //! The embedded backend.
 
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +9,7 @@ use super::apply;
 use super::driver::Driver;
 use super::lease::check_grant;
 use super::read::Collector;
-use super::shared::Shared;
+use super::shared::{Shared, let_others_run};
 use super::state::State;
 use super::write::{self, Reply, Write};
 use crate::backend::{Backend, BoxFuture, Status};
@@ -173,7 +171,7 @@ impl Embedded {
             state.check_compaction(revision)?;
             state.committed()
         };
-        self.shared.compact(revision);
+        self.shared.compact(revision).await;
         Ok(self.shared.header(committed))
     }
 
@@ -216,19 +214,6 @@ impl Embedded {
             dispatched: self.registry.dispatched(),
         }
     }
-}
-
-/// Goes to the end of the executor's queue.
-async fn let_others_run() {
-    let mut waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 impl Backend for Embedded {

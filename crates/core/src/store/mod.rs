@@ -15,6 +15,8 @@ mod lease;
 mod read;
 mod shared;
 mod state;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use builder::KeyspaceBuilder;

@@ -1,6 +1,8 @@
 //! What the calls on an embedded keyspace, its driver and its watch plane share.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -91,12 +93,15 @@ impl Shared {
     }
 
     /// Forgets what happened before `target`, in steps between which others get the lock.
-    pub(super) fn compact(&self, target: Revision) {
+    pub(super) async fn compact(&self, target: Revision) {
         loop {
+            // Dropped after the lock, which is why it has a name.
             let forgotten = self.write().compact(target, &self.history);
             if forgotten.is_empty() {
                 return;
             }
+            drop(forgotten);
+            let_others_run().await;
         }
     }
 }
@@ -114,4 +119,17 @@ impl SnapshotReader for Shared {
         let entries = state.index.entries(range, after.map(AsRef::as_ref), revision);
         Ok(entries.take(limit).collect())
     }
+}
+
+/// Goes to the end of the executor's queue.
+pub(super) async fn let_others_run() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -310,9 +310,17 @@ impl State {
         ids
     }
 
-    /// How many leases there are.
+    /// How many leases there are, as of what is durable.
     pub(super) fn lease_count(&self) -> u64 {
-        self.leases.len() as u64
+        let ended = self
+            .pending
+            .iter()
+            .filter(|change| matches!(change, Change::Ended(_)));
+        let granted = self
+            .pending
+            .iter()
+            .filter(|change| matches!(change, Change::Granted(_)));
+        (self.leases.len() + ended.count() - granted.count()) as u64
     }
 
     /// When the next lease expires.
