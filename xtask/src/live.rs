@@ -12,9 +12,7 @@ pub(crate) struct Suite {
     pub(crate) name: &'static str,
     feature: &'static str,
     test_target: &'static str,
-    backend: fn() -> bool,
-    /// Why it does not run, as the end of a sentence.
-    pub(crate) missing: &'static str,
+    backend: fn() -> Result<(), String>,
 }
 
 /// All live suites.
@@ -24,14 +22,14 @@ const DOCKER: Suite = Suite {
     name: "docker",
     feature: "live-docker",
     test_target: "live_docker",
-    backend: docker_is_here,
-    missing: "neither DOCKER_HOST nor /var/run/docker.sock leads to an engine",
+    backend: a_docker_daemon_can_start,
 };
 
 impl Suite {
-    /// Whether the backend seems to be there. The tests themselves find out for certain.
-    pub(crate) fn is_present(&self) -> bool {
-        (self.backend)()
+    /// Why the suite cannot run here, as the end of a sentence. The tests find out for themselves and say so too, but what a
+    /// test prints is shown only where it fails.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        (self.backend)().err()
     }
 
     /// The feature as `--features` takes it in a workspace.
@@ -86,7 +84,24 @@ pub(crate) fn set_required(command: &mut Command, required: bool) -> &mut Comman
     }
 }
 
-fn docker_is_here() -> bool {
-    std::env::var_os("DOCKER_HOST").is_some_and(|host| !host.is_empty())
-        || Path::new("/var/run/docker.sock").exists()
+/// Each live test starts an engine of its own, with an image made of a static busybox.
+fn a_docker_daemon_can_start() -> Result<(), String> {
+    if let Some(missing) = ["dockerd", "docker", "tar"]
+        .into_iter()
+        .find(|program| !is_in_path(program))
+    {
+        return Err(format!("`{missing}` is not in the PATH"));
+    }
+    if !Path::new("/bin/busybox").exists() {
+        return Err("/bin/busybox is missing (on Debian: `apt-get install busybox-static`)".to_owned());
+    }
+    match process::output(Command::new("id").arg("-u")) {
+        Ok(user) if user.trim() == "0" => Ok(()),
+        _ => Err("only root can start a Docker daemon".to_owned()),
+    }
+}
+
+fn is_in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
