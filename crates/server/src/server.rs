@@ -75,6 +75,19 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future stops everything at once. What was acknowledged is durable all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        self.run_with(|| (), shutdown).await
+    }
+
+    /// [`run`](Self::run) for those who want to know when it serves: `ready` is called once the
+    /// keyspace is open and calls are answered.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_with(
+        self,
+        ready: impl FnOnce(),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
         let readiness = Readiness::new();
         let http_state = HttpState {
@@ -107,6 +120,7 @@ impl Server {
         readiness.advance(Stage::Serving);
         health.serving().await;
         tracing::info!(address = %self.local_addr, "serving");
+        ready();
 
         let result = tokio::select! {
             () = &mut shutdown => Ok(()),
