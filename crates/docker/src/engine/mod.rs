@@ -57,8 +57,9 @@ const UNBOUNDED: u64 = u64::MAX;
 /// Bollard's own deadline, for heads of answers. Ours are shorter and hold for bodies too.
 const BOLLARD_DEADLINE_SECS: u64 = 3600;
 
-/// How long each kind of call may take, body included. The reconciler has deadlines of its own and drops calls
-/// earlier; these hold for whoever has none.
+/// How long each kind of call may take, body included.
+///
+/// The reconciler has deadlines of its own, which are shorter, and drops calls earlier. These are for whoever has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// For [`DockerLister::ping`].
@@ -76,9 +77,9 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            ping: Duration::from_secs(2),
-            call: Duration::from_secs(5),
-            list: Duration::from_secs(30),
+            ping: Duration::from_secs(5),
+            call: Duration::from_secs(15),
+            list: Duration::from_secs(60),
             // Below the ten minutes after which common proxies cut (docker-socket-proxy 62).
             idle: Duration::from_secs(9 * 60),
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tidewatch_core::ManualClock;
 use tidewatch_fleet::State;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::scripted::{Answer, CHUNKED, ScriptedEngine, chunks};
 use super::*;
@@ -229,6 +231,32 @@ async fn a_call_that_hangs_ends_at_its_deadline_and_takes_its_connection_along()
         after_its_deadline(b"", call, async |engine| engine.subscribe(None).await).await;
     assert_eq!(after, call);
     scripted.connection_ended().await;
+}
+
+#[tokio::test]
+async fn an_engine_behind_tcp_and_a_base_path_is_asked_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+            .await
+            .unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let engine = Engine::at(&format!("tcp://127.0.0.1:{port}/docker")).unwrap();
+    assert_eq!(engine.list(Scope::All).await.unwrap(), Listing::default());
+    let head = served.await.unwrap();
+    assert!(
+        head.starts_with("GET /docker/containers/json?all=1 HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert!(head.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{head}");
 }
 
 #[tokio::test]
