@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bollard::BollardRequest;
+use hyper::body::Incoming;
 use tidewatch_core::{Clock, SystemClock};
 
 use self::address::Address;
@@ -69,8 +70,8 @@ pub struct Deadlines {
     pub call: Duration,
     /// For [`DockerLister::list`]. A daemon with thousands of containers takes its time (weave scope 3211).
     pub list: Duration,
-    /// How long a subscription may bring nothing at all before it ends. Quiet is normal, so this is long; that Docker
-    /// has died is found out by `ping`.
+    /// How long a subscription may bring nothing at all before its connection is made anew. Quiet is normal, so this
+    /// is long; that Docker has died is found out by `ping`.
     pub idle: Duration,
 }
 
@@ -157,6 +158,12 @@ impl Engine {
         self.transport.read(response).await
     }
 
+    async fn open_events(&self, since: Option<SystemTime>) -> Result<Incoming, ListError> {
+        let target = event::target(since);
+        let response = self.within(self.deadlines.call, self.transport.get(&target, UNBOUNDED));
+        Ok(response.await?.into_body())
+    }
+
     async fn within<T>(
         &self,
         after: Duration,
@@ -216,15 +223,8 @@ impl DockerEvents for Engine {
     type Subscription = Subscription;
 
     async fn subscribe(&self, since: Option<SystemTime>) -> Result<Subscription, ListError> {
-        let target = event::target(since);
-        let response = self.within(self.deadlines.call, self.transport.get(&target, UNBOUNDED));
-        let body = response.await?.into_body();
-        Ok(Subscription::new(
-            self.transport.clone(),
-            body,
-            Arc::clone(&self.clock),
-            self.deadlines.idle,
-        ))
+        let body = self.open_events(since).await?;
+        Ok(Subscription::new(self.clone(), body, since))
     }
 }
 

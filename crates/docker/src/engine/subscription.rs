@@ -3,57 +3,73 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
 use hyper::body::{Body, Incoming};
 use tidewatch_core::{BoxFuture, Clock};
 
-use super::event;
-use super::transport::Transport;
+use super::{Engine, event};
 use crate::event::DockerEvent;
 use crate::lister::ListError;
 
 /// The longest line that is kept to be read. An event is some 500 bytes and its labels; a label may be long.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// The events of one connection.
+/// A connection that lasted so long is worth making anew. One that did not would only end again.
+const WORTH_RENEWING: Duration = Duration::from_secs(30);
+
+/// The events of an engine.
 ///
-/// It ends with an error when the connection breaks, and with `None` when Docker closes it or when nothing at all
-/// has come for [`Deadlines::idle`](super::Deadlines::idle): a proxy may have forgotten a connection without saying so.
+/// A connection that ends after it has lasted for a while is made anew here, with a replay of what happened since
+/// the last event, and a [`DockerEvent::Doubt`]: proxies cut a quiet connection after some minutes
+/// (docker-socket-proxy 62), or forget it without a word, which is what [`Deadlines::idle`](super::Deadlines::idle)
+/// is for. Neither means that Docker is not there. Where that fails, or where connections end at once, so does the
+/// subscription, with the reason.
 pub struct Subscription {
-    transport: Transport,
-    body: Incoming,
+    engine: Engine,
+    state: State,
     lines: Lines,
-    unreadable: u64,
-    clock: Arc<dyn Clock>,
-    idle: Duration,
+    doubts: u64,
+    /// Where a replay begins: at the last event, else where the caller had it begin.
+    since: Option<SystemTime>,
+    connected: Instant,
     last_heard: Instant,
     watchdog: BoxFuture<'static, ()>,
-    ended: bool,
+}
+
+enum State {
+    /// Exits: to `Renewing` or `Ended` when the connection ends or brings nothing.
+    Reading(Incoming),
+    /// Exits: to `Reading` when there is a new connection, to `Ended` when there is none.
+    Renewing {
+        connection: BoxFuture<'static, Result<Incoming, ListError>>,
+        reason: String,
+    },
+    /// For good.
+    Ended,
 }
 
 impl Subscription {
-    pub(super) fn new(transport: Transport, body: Incoming, clock: Arc<dyn Clock>, idle: Duration) -> Self {
+    pub(super) fn new(engine: Engine, body: Incoming, since: Option<SystemTime>) -> Self {
+        let now = engine.clock.now();
         Self {
-            transport,
-            body,
+            state: State::Reading(body),
             lines: Lines::default(),
-            unreadable: 0,
-            last_heard: clock.now(),
-            watchdog: clock.sleep(idle),
-            clock,
-            idle,
-            ended: false,
+            doubts: 0,
+            since,
+            connected: now,
+            last_heard: now,
+            watchdog: engine.clock.sleep(engine.deadlines.idle),
+            engine,
         }
     }
 
-    /// How many events could not be read, or not be attributed, so far. Each was reported as a
-    /// [`DockerEvent::Doubt`] too.
+    /// How many [`DockerEvent::Doubt`]s there were so far.
     pub fn doubts(&self) -> u64 {
-        self.unreadable
+        self.doubts
     }
 
     /// The next event among the lines that have come.
@@ -65,28 +81,57 @@ impl Subscription {
                     reason: format!("an event is longer than {MAX_LINE_BYTES} bytes"),
                 }),
             };
-            if let Some(DockerEvent::Doubt { reason }) = &event {
-                self.unreadable += 1;
-                tracing::debug!(address = %self.transport.address(), reason, "an event puts everything in doubt");
+            match &event {
+                Some(DockerEvent::Doubt { .. }) => self.doubts += 1,
+                Some(DockerEvent::Container { time, .. }) => self.since = time.or(self.since),
+                None => continue,
             }
-            if event.is_some() {
-                return event;
-            }
+            return event;
         }
         None
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.watchdog.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let deadline = self.last_heard + self.idle;
-            if self.clock.now() >= deadline {
+            ready!(self.watchdog.as_mut().poll(cx));
+            let deadline = self.last_heard + self.engine.deadlines.idle;
+            if self.clock().now() >= deadline {
                 return Poll::Ready(());
             }
-            self.watchdog = self.clock.sleep_until(deadline);
+            self.watchdog = self.clock().sleep_until(deadline);
         }
+    }
+
+    /// What follows when a connection has come to its end: a new one, or the end of all, with this error if there
+    /// is one.
+    fn end_connection(&mut self, reason: String, error: Option<ListError>) -> Option<ListError> {
+        if self.clock().now() - self.connected < WORTH_RENEWING {
+            self.state = State::Ended;
+            return error;
+        }
+        let (engine, since) = (self.engine.clone(), self.since);
+        self.state = State::Renewing {
+            connection: Box::pin(async move { engine.open_events(since).await }),
+            reason,
+        };
+        None
+    }
+
+    fn renewed(&mut self, body: Incoming, reason: &str) -> DockerEvent {
+        self.state = State::Reading(body);
+        // What is left of a line that was cut has no end.
+        self.lines = Lines::default();
+        self.connected = self.clock().now();
+        self.last_heard = self.connected;
+        self.watchdog = self.clock().sleep(self.engine.deadlines.idle);
+        self.doubts += 1;
+        DockerEvent::Doubt {
+            reason: format!("{reason}; subscribed anew"),
+        }
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.engine.clock
     }
 }
 
@@ -96,29 +141,43 @@ impl Stream for Subscription {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if this.ended {
-                return Poll::Ready(None);
-            }
             if let Some(event) = this.next_event() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            match Pin::new(&mut this.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    this.last_heard = this.clock.now();
-                    if let Ok(data) = frame.into_data() {
-                        this.lines.push(&data);
+            let error = match &mut this.state {
+                State::Reading(body) => match Pin::new(body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        this.last_heard = this.clock().now();
+                        if let Ok(data) = frame.into_data() {
+                            this.lines.push(&data);
+                        }
+                        continue;
                     }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    this.ended = true;
-                    return Poll::Ready(Some(Err(this.transport.fault(error))));
-                }
-                Poll::Ready(None) => this.ended = true,
-                Poll::Pending => {
-                    std::task::ready!(this.poll_idle(cx));
-                    tracing::debug!(address = %this.transport.address(), idle = ?this.idle, "no event for so long that the connection is made anew");
-                    this.ended = true;
-                }
+                    Poll::Ready(Some(Err(error))) => {
+                        let error = this.engine.transport.fault(error);
+                        this.end_connection("the events were cut off".to_owned(), Some(error))
+                    }
+                    Poll::Ready(None) => this.end_connection("the events ended".to_owned(), None),
+                    Poll::Pending => {
+                        ready!(this.poll_idle(cx));
+                        let idle = this.engine.deadlines.idle;
+                        this.end_connection(format!("no event came for {} s", idle.as_secs()), None)
+                    }
+                },
+                State::Renewing { connection, reason } => match ready!(connection.as_mut().poll(cx)) {
+                    Ok(body) => {
+                        let reason = std::mem::take(reason);
+                        return Poll::Ready(Some(Ok(this.renewed(body, &reason))));
+                    }
+                    Err(error) => {
+                        this.state = State::Ended;
+                        Some(error)
+                    }
+                },
+                State::Ended => return Poll::Ready(None),
+            };
+            if let Some(error) = error {
+                return Poll::Ready(Some(Err(error)));
             }
         }
     }
@@ -127,9 +186,8 @@ impl Stream for Subscription {
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("address", &format_args!("{}", self.transport.address()))
-            .field("doubts", &self.unreadable)
-            .field("ended", &self.ended)
+            .field("engine", &self.engine)
+            .field("doubts", &self.doubts)
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! The adapter against engines that misbehave.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -272,8 +273,16 @@ async fn a_daemon_that_came_back_with_another_socket_is_found() {
     assert_eq!(engine.list(Scope::All).await.unwrap().containers.len(), 1);
 }
 
-const START: &str = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"c1\"}}\n";
+const START: &str = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"c1\"},\"time\":7}\n";
 const DIE: &str = "{\"Type\":\"container\",\"Action\":\"die\",\"Actor\":{\"ID\":\"c1\"}}\n";
+
+/// What happened, in a word; the reason of a doubt.
+fn action(event: Option<Result<DockerEvent, ListError>>) -> String {
+    match event.unwrap().unwrap() {
+        DockerEvent::Container { action, .. } => action,
+        DockerEvent::Doubt { reason } => reason,
+    }
+}
 
 async fn actions(answer: Answer) -> (Vec<String>, u64) {
     let scripted = ScriptedEngine::always(answer);
@@ -314,21 +323,69 @@ async fn a_stream_that_is_cut_ends_with_an_error_after_what_came_before() {
     assert_eq!(seen, ["start", "docker cannot be reached"]);
 }
 
+/// An engine whose first answer is this one, and whose second stays open after a `die`.
+fn ends_and_goes_on(first: Answer) -> ScriptedEngine {
+    let answers = Mutex::new(vec![Answer::Stall(chunks([DIE])), first]);
+    ScriptedEngine::start(move |_| answers.lock().unwrap().pop().unwrap())
+}
+
 #[tokio::test]
-async fn a_stream_in_which_nothing_comes_ends_when_it_has_been_idle_for_long() {
-    let scripted = ScriptedEngine::always(Answer::Stall(chunks([START])));
+async fn a_connection_in_which_nothing_comes_for_long_is_made_anew_without_an_end() {
+    let scripted = ends_and_goes_on(Answer::Stall(chunks([START])));
     let clock = ManualClock::new();
     let engine = engine_at(&scripted).with_clock(Arc::new(clock.clone()));
     let idle = Deadlines::default().idle;
     let mut events = engine.subscribe(None).await.unwrap();
     clock.advance(idle / 2);
-    events.next().await.unwrap().unwrap();
+    assert_eq!(action(events.next().await), "start");
     // It was heard of in between, so that the time counts anew.
     clock.advance(idle / 2);
     assert!(futures_util::poll!(events.next()).is_pending());
     clock.advance((idle / 2).saturating_sub(Duration::from_millis(1)));
     assert!(futures_util::poll!(events.next()).is_pending());
     clock.advance(Duration::from_millis(1));
+    assert_eq!(
+        action(events.next().await),
+        "no event came for 540 s; subscribed anew"
+    );
+    assert_eq!(action(events.next().await), "die");
+    // The last event was at the second 7 of the daemon's time.
+    assert!(
+        scripted.requests()[1].starts_with("GET /events?since=7&"),
+        "{:?}",
+        scripted.requests()
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_after_a_while_is_made_anew_once_and_replays() {
+    let whole = [chunks([START]), b"0\r\n\r\n".to_vec()].concat();
+    for (first, reason) in [(whole, "ended"), (chunks([START, &DIE[..9]]), "were cut off")] {
+        let scripted = ends_and_goes_on(Answer::Cut(first));
+        let clock = ManualClock::new();
+        let engine = engine_at(&scripted).with_clock(Arc::new(clock.clone()));
+        let mut events = engine.subscribe(None).await.unwrap();
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(action(events.next().await), "start");
+        assert_eq!(
+            action(events.next().await),
+            format!("the events {reason}; subscribed anew")
+        );
+        assert_eq!(action(events.next().await), "die");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_cannot_be_made_anew_ends_with_the_reason() {
+    let scripted = ScriptedEngine::always(Answer::Cut(chunks([START])));
+    let clock = ManualClock::new();
+    let engine = engine_at(&scripted).with_clock(Arc::new(clock.clone()));
+    let mut events = engine.subscribe(None).await.unwrap();
+    clock.advance(Duration::from_secs(30));
+    std::fs::remove_file(scripted.socket()).unwrap();
+    assert_eq!(action(events.next().await), "start");
+    let end = events.next().await.unwrap().unwrap_err();
+    assert!(matches!(end, ListError::Unreachable { .. }), "{end}");
     assert!(events.next().await.is_none());
 }
 
