@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidewatch_core::check::{self, Observed};
 use tidewatch_core::history::SnapshotReader;
 use tidewatch_core::watch::{
     OnOverflow, Prev, Start, View, WatchDispatcher, WatchRegistry, WatchRequest, WatcherHandle,
@@ -280,6 +281,19 @@ mod registering {
         drop(watches);
         let again: Vec<_> = (0..1000).map(|_| plane.exact("/a")).collect();
         assert_eq!(again.len(), 1000);
+    }
+
+    /// In d-engine unregistering scans all watchers of the key, in the dispatcher: a hundred thousand
+    /// that vanish hold up everybody for seconds.
+    #[test]
+    fn leaving_needs_neither_the_dispatcher_nor_a_look_at_the_others() {
+        let plane = Plane::undispatched(WatchSettings::default());
+        let watchers: Vec<_> = (0..100_000).map(|_| plane.exact("/a")).collect();
+        drop(watchers);
+        assert_eq!(
+            (plane.registry.watcher_count(), plane.registry.selection_count()),
+            (0, 0)
+        );
     }
 }
 
@@ -1324,6 +1338,47 @@ mod progress {
         assert_eq!(
             (batch.kind(), batch.revision()),
             (BatchKind::Progress, Revision(4))
+        );
+    }
+
+    /// In d-engine a select that prefers events starves the heartbeats.
+    #[tokio::test]
+    async fn load_elsewhere_does_not_keep_progress_back() {
+        let mut plane = Plane::new();
+        let mut watch = reporting(&plane, Start::Now);
+        for _ in 0..3 {
+            for _ in 0..1000 {
+                plane.put("/busy", "x");
+            }
+            plane.clock.advance(INTERVAL);
+            let batch = next_batch(&mut watch).await;
+            assert_eq!(batch.kind(), BatchKind::Progress);
+            assert!(batch.revision() <= plane.history.current());
+        }
+    }
+
+    /// d-engine documents that a step of more than one revision means a loss, which every write of
+    /// another key then looks like.
+    #[tokio::test]
+    async fn a_step_of_several_revisions_is_no_gap() {
+        let mut plane = Plane::new();
+        let mut watch = reporting(&plane, Start::Now);
+        let mut observed = Observed::new(one(key("/a").unwrap()), watch.created());
+        for name in ["/a", "/b", "/b", "/a", "/b"] {
+            plane.put(name, "x");
+        }
+        plane.settled().await;
+        for _ in 0..2 {
+            observed.see(next_batch(&mut watch).await);
+        }
+        plane.clock.advance(INTERVAL);
+        observed.see(next_batch(&mut watch).await);
+        assert_eq!(check::stream(&observed), Ok(()));
+        let revisions: Vec<_> = observed.batches().iter().map(Batch::revision).collect();
+        assert_eq!(
+            revisions,
+            [2, 5, 6].map(Revision),
+            "and progress says that nothing is missing"
         );
     }
 
