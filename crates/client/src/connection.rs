@@ -131,7 +131,11 @@ impl Connection {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(failure) => failure,
             };
-            attempts.again(self, at, failure, intent).await?;
+            // Also when a write must not be made again: the next call goes elsewhere.
+            if failure.is_retryable(Intent::Read) {
+                self.leave(at);
+            }
+            attempts.again(self, failure, intent).await?;
         }
     }
 
@@ -288,12 +292,11 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// After a failed attempt: returns the failure if it is final, otherwise leaves that server and
-    /// waits until it is time for the next.
+    /// After a failed attempt: returns the failure if it is final, otherwise waits until it is time
+    /// for the next.
     pub(crate) async fn again(
         &mut self,
         connection: &Connection,
-        at: usize,
         failure: Failure,
         intent: Intent,
     ) -> Result<(), Failure> {
@@ -301,7 +304,6 @@ impl Attempts {
         if !failure.is_retryable(intent) || self.made >= CALL_ATTEMPTS {
             return Err(failure);
         }
-        connection.leave(at);
         let clock = &connection.settings.clock;
         let next = clock.now() + self.backoff.next_delay();
         if next >= self.deadline {

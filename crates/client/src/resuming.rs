@@ -138,15 +138,17 @@ pub(crate) async fn begin<C: Conversation>(
     let mut attempts: Attempts = connection.attempts();
     loop {
         let opened = open::<C>(connection.clone(), request(), attempts.deadline).await;
-        let (failure, at) = match opened {
+        let failure = match opened {
             Ok(mut open) => match connection.in_time(attempts.deadline, open.next()).await {
                 Ok(first) => return Ok((open, first)),
-                Err(failure) => (failure, open.server()),
+                Err(failure) => {
+                    connection.leave(open.server());
+                    failure
+                }
             },
-            // The server has been left already.
-            Err(failure) => (failure, usize::MAX),
+            Err(failure) => failure,
         };
-        attempts.again(connection, at, failure, Intent::Read).await?;
+        attempts.again(connection, failure, Intent::Read).await?;
     }
 }
 

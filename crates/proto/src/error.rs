@@ -15,7 +15,7 @@
 //! | `OutcomeUnknown` | `UNKNOWN` |
 //!
 //! The code is for clients that know nothing of Tidewatch. The status's details are a
-//! `google.rpc.Status` with one [`v1::ErrorInfo`], from which the error itself is made again: a
+//! `google.rpc.Status` with one [`ErrorInfo`], from which the error itself is made again: a
 //! client tells `Compacted` from `FutureRevision`, and a server's own `Unavailable` from a connection
 //! that broke.
 

@@ -9,6 +9,9 @@ use tidewatch_proto::watch::{Created, Delivery};
 
 use crate::resuming::Step;
 
+#[cfg(test)]
+mod tests;
+
 /// How often the server is to tell how far an idle watch is, if its reader has not asked. The
 /// position of a watch whose keys rest moves on by this alone, so that what it resumes from is not
 /// compacted; and a server that has fallen silent is found by it. It is the server's own default.
@@ -148,12 +151,12 @@ impl Resume {
         }
         if self.resumable {
             self.phase = Phase::Tail;
-            self.repeated = self.partial.map_or(0, |(_, events)| events);
         } else {
             self.phase = first_phase(&self.request);
             self.resumable = created.resumable;
             self.at = created.boundary;
         }
+        self.repeated = self.partial.map_or(0, |(_, events)| events);
         Step::Resumed
     }
 
@@ -213,7 +216,7 @@ impl Resume {
         if self.partial.is_some_and(|(partial, _)| revision >= partial) {
             return self.violated("it reports progress before a revision is complete");
         }
-        if revision < self.at.revision {
+        if revision < self.at.revision || (revision == self.at.revision && !self.resumable) {
             // From before its start, where nothing can be missing.
             return Step::Ignore;
         }
@@ -245,8 +248,8 @@ impl Resume {
             if again == total {
                 return Step::Ignore;
             }
-        } else if self.repeated > 0 {
-            return self.violated("a revision has fewer events than before");
+        } else if again == total {
+            return self.violated("a revision has fewer events than it had before");
         } else {
             self.last_delivered = Some(revision);
             self.whole(revision);
@@ -270,8 +273,7 @@ fn first_phase(request: &WatchRequest) -> Phase {
     }
 }
 
-/// The batch without its first `n` events. It may be left without any, and tells its reader then
-/// that a revision is complete.
+/// The batch without its first `n` events.
 fn without_first(batch: Batch, n: usize) -> Batch {
     if n == 0 {
         return batch;
