@@ -33,6 +33,11 @@ fn targets(require_live: bool) -> anyhow::Result<()> {
                 suite.name
             ));
         }
+        for (tests, obstacle) in live::lone_obstacles() {
+            report(&format!(
+                "NOT RUN: {tests}, because {obstacle}. `--require-live` insists on them."
+            ));
+        }
     }
     let mut command = runner();
     process::run(live::set_required(
