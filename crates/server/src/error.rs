@@ -58,7 +58,7 @@ pub enum Error {
         path: PathBuf,
         /// Why not: it is locked, broken, newer than this program, …
         #[source]
-        source: io::Error,
+        source: tidewatch_sqlite::Error,
     },
     /// What the database remembers could not be read back.
     #[error("failed to recover the keyspace")]

@@ -115,11 +115,17 @@ impl Server {
         http_state.metrics.observe(store.keyspace.clone());
 
         let health = Health::new();
-        let services = grpc::router(&self.config, &store, &http_state.metrics, &health);
+        let services = grpc::router(
+            &self.config,
+            &store,
+            &http_state.metrics,
+            &health,
+            self.clock.system_time(),
+        );
         gate.open(http::router(services, &http_state));
         readiness.advance(Stage::Serving);
         health.serving().await;
-        tracing::info!(address = %self.local_addr, "serving");
+        tracing::info!(address = %self.local_addr, instance = store.instance, "serving");
         ready();
 
         let result = tokio::select! {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers are tests too")]
 
+mod admin;
+mod data_dir;
 mod drain;
 mod http;
 mod keyspace;

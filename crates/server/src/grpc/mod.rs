@@ -1,16 +1,20 @@
 //! The native gRPC services.
 
+mod admin;
+mod backup;
 mod health;
 mod keyspace;
 mod watch;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
 use tidewatch_proto::{FILE_DESCRIPTOR_SET, error, v1};
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
+use admin::AdminService;
 pub(crate) use health::Health;
 use keyspace::KeyspaceService;
 use watch::WatchService;
@@ -23,7 +27,13 @@ use crate::store::Store;
 type Answer<T> = Result<Response<T>, Status>;
 
 /// All services, as routes.
-pub(crate) fn router(config: &Config, store: &Store, metrics: &Arc<Metrics>, health: &Health) -> Router {
+pub(crate) fn router(
+    config: &Config,
+    store: &Store,
+    metrics: &Arc<Metrics>,
+    health: &Health,
+    started: SystemTime,
+) -> Router {
     let max = config.limits.max_request_bytes;
     let keyspace = KeyspaceService {
         keyspace: store.keyspace.clone(),
@@ -32,10 +42,15 @@ pub(crate) fn router(config: &Config, store: &Store, metrics: &Arc<Metrics>, hea
         keyspace: store.keyspace.clone(),
         metrics: metrics.watch.clone(),
     };
+    let admin = AdminService {
+        store: store.clone(),
+        started,
+    };
     Routes::new(health.service())
         .add_service(reflection())
         .add_service(v1::keyspace_server::KeyspaceServer::new(keyspace).max_decoding_message_size(max))
         .add_service(v1::watch_server::WatchServer::new(watch).max_decoding_message_size(max))
+        .add_service(v1::admin_server::AdminServer::new(admin).max_decoding_message_size(max))
         .into_axum_router()
 }
 
@@ -52,4 +67,26 @@ fn reflection()
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
 fn status(error: tidewatch_core::Error) -> Status {
     error::to_status(&error)
+}
+
+/// The one way from an error of the fleet to a status.
+fn fleet_status(error: tidewatch_fleet::Error) -> Status {
+    use tidewatch_fleet::Error;
+
+    let invalid = |what, reason: String| status(tidewatch_core::Error::InvalidArgument { what, reason });
+    match error {
+        Error::Keyspace(error) => status(error),
+        Error::Name(error) => invalid(error.what, name_reason(&error)),
+        error @ Error::UnknownKind { .. } => invalid("kind", error.to_string()),
+        Error::InvalidValue { reason, .. } => invalid("workload", reason),
+        error @ Error::WorkloadNotFound { .. } => error::not_found("workload", error),
+        error => error::refused("workload", error),
+    }
+}
+
+/// What is wrong with a name, for a message that says already what it was to name.
+fn name_reason(error: &tidewatch_fleet::NameError) -> String {
+    let text = error.to_string();
+    let told = format!("invalid {} ", error.what);
+    text.strip_prefix(&told).unwrap_or(&text).to_owned()
 }

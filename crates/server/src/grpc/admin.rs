@@ -1,0 +1,65 @@
+//! `tidewatch.v1.Admin`: how the server is, and copies of its keyspace.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidewatch_core::Error;
+use tidewatch_fleet::View;
+use tidewatch_proto::error::refused;
+use tidewatch_proto::v1;
+use tonic::{Request, Response};
+
+use super::backup::{self, BackupStream};
+use super::{Answer, fleet_status, status};
+use crate::store::Store;
+
+/// The most warnings in one answer. Who has more than this has one problem, not hundreds.
+const MAX_WARNINGS: usize = 100;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct AdminService {
+    pub(crate) store: Store,
+    pub(crate) started: SystemTime,
+}
+
+#[tonic::async_trait]
+impl v1::admin_server::Admin for AdminService {
+    type BackupStream = BackupStream;
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let keyspace = self.store.keyspace.status().await.map_err(status)?;
+        let (_, view) = View::read(&self.store.keyspace).await.map_err(fleet_status)?;
+        Ok(Response::new(v1::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: Some(self.started.into()),
+            warnings: warnings(&view),
+            ..(&keyspace).into()
+        }))
+    }
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Answer<BackupStream> {
+        use tidewatch_sqlite::Error as Database;
+
+        match self.store.backup().await {
+            Ok(Some(outgoing)) => Ok(Response::new(backup::send(outgoing).await?)),
+            Ok(None) => Err(status(Error::Unsupported {
+                what: "a backup of a keyspace that is in memory only".to_owned(),
+            })),
+            Err(error @ (Database::BackupRunning | Database::DiskFull { .. })) => {
+                Err(refused("backup", error))
+            }
+            Err(Database::Closed) => Err(status(Error::Closed)),
+            Err(error) => Err(status(Error::Journal(Arc::new(error)))),
+        }
+    }
+}
+
+/// What is wrong in the fleet's keys and does not stop anybody.
+fn warnings(view: &View) -> Vec<String> {
+    let skipped = view.skipped.iter().map(|(key, skipped)| {
+        let key = key.escape_ascii();
+        format!("{key} is ignored: {}", skipped.reason)
+    });
+    skipped.take(MAX_WARNINGS).collect()
+}
