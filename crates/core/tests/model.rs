@@ -5,6 +5,7 @@
 mod model {
     pub(crate) mod action;
     pub(crate) mod map;
+    pub(crate) mod reader;
 }
 
 use std::collections::VecDeque;
@@ -15,11 +16,14 @@ use std::time::Duration;
 
 use model::action::{Action, actions};
 use model::map::{Map, Refused, kind};
+use model::reader::{self, Readers};
 use proptest::prelude::*;
 use tidewatch_core::conformance::{MemoryJournal, block_on, drive};
 use tidewatch_core::txn::{RangeRequest, Txn};
 use tidewatch_core::watch::BatchKind;
-use tidewatch_core::{Error, KeyRange, Keyspace, LeaseId, ManualClock, Revision, Settings, watch::EventRef};
+use tidewatch_core::{
+    Error, KeyRange, Keyspace, LeaseId, ManualClock, Revision, Settings, WatchSettings, watch::EventRef,
+};
 
 /// A keyspace and what it ought to be.
 struct World {
@@ -27,6 +31,7 @@ struct World {
     clock: ManualClock,
     journal: Option<MemoryJournal>,
     map: Map,
+    readers: Readers,
     /// The next commit fails.
     armed: bool,
 }
@@ -37,12 +42,18 @@ fn run(actions: Vec<Action>, journal: Option<&MemoryJournal>, quota: u64) {
     let clock = ManualClock::new();
     let mut map = Map::new(quota);
     let mut armed = false;
+    let mut kept = Vec::new();
     loop {
         let settings = Settings {
             quota_bytes: quota,
+            watch: WatchSettings {
+                room: reader::ROOM,
+                ..WatchSettings::default()
+            },
             ..Settings::default()
         };
-        (map, armed) = block_on(async {
+        let readers;
+        (map, armed, readers) = block_on(async {
             let mut builder = Keyspace::builder().settings(settings);
             if let Some(journal) = journal {
                 builder = builder.journal(journal.clone());
@@ -53,10 +64,16 @@ fn run(actions: Vec<Action>, journal: Option<&MemoryJournal>, quota: u64) {
                 clock: clock.clone(),
                 journal: journal.cloned(),
                 map,
+                readers: Readers::default(),
                 armed,
             };
             drive(ks.driver(), async {
                 world.check_history().await;
+                if journal.is_some() {
+                    world.readers.resume(&world.ks, kept).await;
+                } else {
+                    Readers::refuse(&world.ks, kept).await;
+                }
                 while let Some(action) = actions.pop_front() {
                     if matches!(action, Action::Restart) {
                         break;
@@ -65,10 +82,11 @@ fn run(actions: Vec<Action>, journal: Option<&MemoryJournal>, quota: u64) {
                     world.check_state().await;
                 }
                 world.check_history().await;
-                (world.map, world.armed)
+                (world.map, world.armed, world.readers)
             })
             .await
         });
+        kept = readers.part(&map);
         if actions.is_empty() {
             return;
         }
@@ -138,6 +156,8 @@ impl World {
                 );
                 self.check_history().await;
             }
+            Action::Watch(asked) => self.readers.watch(&self.ks, &self.map, asked).await,
+            Action::Follow(at, count) => self.readers.read(at, count),
             Action::FailNextCommit => {
                 if let Some(journal) = &self.journal
                     && !std::mem::replace(&mut self.armed, true)

@@ -8,6 +8,8 @@ use tidewatch_core::txn::{
 };
 use tidewatch_core::{KeyRange, LeaseId, Revision, key, prefix, range};
 
+use super::reader::{Asked, asked};
+
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Txn(Txn),
@@ -19,6 +21,9 @@ pub(crate) enum Action {
     Advance(u64),
     /// Compacts at this share of what can be compacted, or a little beside it.
     Compact(Index),
+    Watch(Asked),
+    /// Lets one watcher read so many batches.
+    Follow(Index, usize),
     /// With a journal: the next commit fails.
     FailNextCommit,
     /// With a journal: everything in memory is lost.
@@ -38,6 +43,8 @@ pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => lease().prop_map(Action::KeepAlive),
         2 => (1..12_u64).prop_map(Action::Advance),
         1 => any::<Index>().prop_map(Action::Compact),
+        2 => asked().prop_map(Action::Watch),
+        3 => (any::<Index>(), 1..4_usize).prop_map(|(at, count)| Action::Follow(at, count)),
         1 => Just(Action::FailNextCommit),
         1 => Just(Action::Restart),
     ];

@@ -7,7 +7,7 @@ use tidewatch_core::txn::{
     Compare, CompareTarget, DeleteRequest, Op, OpResponse, PutRequest, RangeRequest, RangeResponse, SortBy,
     Txn,
 };
-use tidewatch_core::{Error, Event, KeyRange, KeyValue, LeaseId, Revision};
+use tidewatch_core::{Error, Event, KeyRange, KeyValue, LeaseId, Record, Revision};
 
 pub(crate) type State = BTreeMap<Bytes, KeyValue>;
 
@@ -68,6 +68,16 @@ impl Map {
     pub(crate) fn records(&self) -> Vec<(Revision, Vec<Event>)> {
         let records = (2..).map(Revision).zip(self.events.iter().cloned());
         records.filter(|(revision, _)| *revision >= self.oldest).collect()
+    }
+
+    /// All there ever was, as records.
+    pub(crate) fn truth(&self) -> Vec<Record> {
+        let record = |(revision, events): (u64, &Vec<Event>)| Record {
+            revision: Revision(revision),
+            time: None,
+            events: events.clone().into(),
+        };
+        (2..).zip(&self.events).map(record).collect()
     }
 
     pub(crate) fn evaluate(&self, txn: &Txn) -> Result<Outcome, Refused> {
