@@ -250,7 +250,7 @@ impl View {
         entry: &Entry<DeployRow>,
     ) -> Option<JoinedRow> {
         let deploy = &entry.value;
-        let first = (workload.clone(), row.clone(), first_host());
+        let first = (workload.clone(), row.clone(), HostName::first());
         let observed = self
             .containers
             .range(first..)
@@ -265,7 +265,7 @@ impl View {
             .map_or(Kind::Project, |workload| workload.value.kind);
         let role = deploy.role.clone().unwrap_or_else(|| Role::from(row.clone()));
         // The host is overwritten below: a container row always has one, a placeholder need not.
-        let mut container = ContainerRow::new(workload.clone(), kind, first_host(), row, role);
+        let mut container = ContainerRow::new(workload.clone(), kind, HostName::first(), row, role);
         if deploy.is_placeholder() {
             container.state = State::Starting;
         } else {
@@ -277,11 +277,6 @@ impl View {
         joined.host = deploy.host.as_ref().map(ToString::to_string).unwrap_or_default();
         Some(joined)
     }
-}
-
-/// The name before all others.
-fn first_host() -> HostName {
-    HostName::new("0").expect("it is one digit")
 }
 
 impl JoinedRow {

@@ -63,6 +63,12 @@ macro_rules! name {
                 Ok(Self(text.into()))
             }
 
+            /// The name before all others: where ranges begin.
+            #[allow(dead_code, reason = "not every name begins a range")]
+            pub(crate) fn first() -> Self {
+                Self("0".into())
+            }
+
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0

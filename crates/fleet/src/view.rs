@@ -102,6 +102,34 @@ impl View {
         Ok(response.header)
     }
 
+    /// The container rows of a workload, on all hosts.
+    pub fn rows_of<'a>(
+        &'a self,
+        workload: &'a WorkloadId,
+    ) -> impl Iterator<Item = (&'a RowName, &'a HostName, &'a Entry<ContainerRow>)> {
+        let first = (workload.clone(), RowName::first(), HostName::first());
+        self.containers
+            .range(first..)
+            .take_while(move |((of, ..), _)| of == workload)
+            .map(|((_, row, host), entry)| (row, host, entry))
+    }
+
+    /// The deploy rows of a workload.
+    pub fn deploy_rows_of<'a>(
+        &'a self,
+        workload: &'a WorkloadId,
+    ) -> impl Iterator<Item = (&'a RowName, &'a Entry<DeployRow>)> {
+        self.deploy
+            .range((workload.clone(), RowName::first())..)
+            .take_while(move |((of, _), _)| of == workload)
+            .map(|((_, row), entry)| (row, entry))
+    }
+
+    /// Whether the value of a key is there and could not be read.
+    pub fn is_skipped(&self, key: &FleetKey) -> bool {
+        self.skipped.contains_key(&key.to_bytes())
+    }
+
     /// Takes over a key that was written.
     pub fn put(&mut self, kv: &KeyValue) {
         self.delete(&kv.key);
