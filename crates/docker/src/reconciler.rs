@@ -1,0 +1,461 @@
+//! One look at a host, and writing what it shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt;
+use tidewatch_core::{Clock, Keyspace, Revision};
+use tidewatch_fleet::{HostName, State, View};
+
+use crate::apply::{Applied, apply};
+use crate::builder::ReconcilerBuilder;
+use crate::deadline::{ask, within};
+use crate::error::Error;
+use crate::event::{DockerEvents, NoEvents};
+use crate::host_record::HostRecord;
+use crate::inspect::{DockerInspect, Facts, NoInspect};
+use crate::label::LabelNames;
+use crate::lister::{Daemon, DockerLister, ListError, Listing, Scope};
+use crate::plan::{Change, Plan, PlanHost, Verdict, plan};
+use crate::plugin::WorkloadReconciler;
+use crate::presence::{Hold, Presence};
+use crate::settings::ReconcilerSettings;
+use crate::status::ReconcilerStatus;
+
+/// How often a plan is made anew because the workloads it was made for have changed.
+const MAX_ATTEMPTS: usize = 4;
+
+/// Keeps the rows of one Docker host.
+///
+/// [`run`](Self::run) does so for as long as it is polled; [`reconcile_once`](Self::reconcile_once)
+/// looks once.
+///
+/// ```
+/// use tidewatch_core::Keyspace;
+/// use tidewatch_docker::{Container, DockerLister, ListError, Listing, Reconciler, Scope};
+///
+/// struct Mine;
+///
+/// impl DockerLister for Mine {
+///     async fn list(&self, _scope: Scope<'_>) -> Result<Listing, ListError> {
+///         Ok(vec![Container::new("4f1c", "web-1")].into())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ks = Keyspace::memory();
+/// let report = Reconciler::builder("h1".parse()?, Mine).keyspace(ks).build().reconcile_once().await?;
+/// assert_eq!(report.untracked[0].name, "web-1"); // it carries no labels
+/// # Ok(())
+/// # }
+/// ```
+pub struct Reconciler<L, E = NoEvents, I = NoInspect> {
+    pub(crate) lister: L,
+    pub(crate) events: E,
+    pub(crate) worker: Worker<I>,
+    pub(crate) status: ReconcilerStatus,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: ReconcilerSettings,
+    pub(crate) seed: u64,
+}
+
+/// What one look at a host led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The host.
+    pub host: HostName,
+    /// The revision of what was written; none if nothing was different.
+    pub revision: Option<Revision>,
+    /// What was written.
+    pub changes: Vec<Change>,
+    /// The containers without a row, each with the reason.
+    pub untracked: Vec<Verdict>,
+    /// Keys of the fleet that could not be read, with what is wrong.
+    pub skipped: Vec<(String, String)>,
+    /// Elements of the list that could not be told apart; with any, nothing counts as gone.
+    pub undecodable: usize,
+}
+
+impl<L: DockerLister> Reconciler<L> {
+    /// Begins the description of a reconciler of `host`, whose containers `lister` lists.
+    pub fn builder(host: HostName, lister: L) -> ReconcilerBuilder<L> {
+        ReconcilerBuilder::new(host, lister)
+    }
+}
+
+impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
+    pub(crate) fn from_parts(parts: ReconcilerBuilder<L, E, I, Keyspace>) -> Self {
+        let presence = Presence::new(parts.keyspace.clone(), parts.host.clone(), parts.instance.clone());
+        let presence = Arc::new(presence);
+        let status = ReconcilerStatus::new(parts.host.clone(), parts.instance);
+        let worker = Worker {
+            record: HostRecord::new(parts.host.clone(), parts.address),
+            host: parts.host,
+            keyspace: parts.keyspace,
+            inspect: parts.inspect,
+            presence: presence.clone(),
+            clock: parts.clock.clone(),
+            settings: parts.settings.clone(),
+            labels: parts.labels,
+            plugins: parts.plugins,
+            status: status.clone(),
+            daemon_clock: None,
+            view: View::default(),
+        };
+        Self {
+            lister: parts.lister,
+            events: parts.events,
+            worker,
+            status,
+            presence,
+            clock: parts.clock,
+            settings: parts.settings,
+            seed: parts.seed,
+        }
+    }
+
+    /// A handle on how it is.
+    pub fn status(&self) -> ReconcilerStatus {
+        self.status.clone()
+    }
+
+    /// Lists everything once and writes what is different.
+    ///
+    /// # Errors
+    /// [`Error`]; no row is changed by a list that failed.
+    ///
+    /// # Cancel safety
+    /// May be dropped. What was already sent to the keyspace may happen; the next look puts right what
+    /// is missing.
+    pub async fn reconcile_once(&mut self) -> Result<Report, Error> {
+        let hold = self.worker.store(self.presence.keep()).await?;
+        self.worker.note_hold(&hold)?;
+        let result = self.worker.resync(&self.lister, &BTreeSet::new()).await;
+        if let Err(Error::Docker(error)) = &result {
+            self.worker.note_unreachable(error);
+            self.worker.write_host().await?;
+        }
+        result
+    }
+}
+
+/// What a look at the host needs besides the lister, and what is remembered between two of them.
+pub(crate) struct Worker<I> {
+    pub(crate) host: HostName,
+    pub(crate) keyspace: Keyspace,
+    inspect: I,
+    presence: Arc<Presence>,
+    clock: Arc<dyn Clock>,
+    settings: ReconcilerSettings,
+    labels: LabelNames,
+    plugins: Vec<Arc<dyn WorkloadReconciler>>,
+    status: ReconcilerStatus,
+    record: HostRecord,
+    /// What the daemon's clock showed, and when that was.
+    daemon_clock: Option<(SystemTime, Instant)>,
+    /// What was read last, so that what has not changed is not decoded again.
+    view: View,
+}
+
+impl<I: DockerInspect> Worker<I> {
+    /// Lists everything and writes what is different.
+    pub(crate) async fn resync<L: DockerLister>(
+        &mut self,
+        lister: &L,
+        touched: &BTreeSet<String>,
+    ) -> Result<Report, Error> {
+        let began = self.clock.now();
+        let daemon = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
+        let listing = self
+            .ask(self.settings.list_deadline, lister.list(Scope::All))
+            .await?;
+        self.note_reachable(&daemon);
+        self.write_host().await?;
+        let (plan, revision) = self.write(lister, &daemon, &listing, Scope::All, touched).await?;
+        let now = self.clock.system_time();
+        let took = self.clock.now() - began;
+        self.status.update(|status| {
+            status.resyncs += 1;
+            status.last_sync = Some(now);
+            status.last_sync_took = took;
+            status.containers = listing.containers.len();
+            status.undecodable = listing.undecodable;
+            status.daemon = daemon;
+        });
+        Ok(Report {
+            host: self.host.clone(),
+            revision,
+            changes: plan.changes,
+            untracked: self.status.untracked(),
+            skipped: self.status.skipped(),
+            undecodable: listing.undecodable,
+        })
+    }
+
+    /// Lists these containers and writes what is different. The daemon is the one of the last resync:
+    /// another one means another connection, and that means another resync.
+    pub(crate) async fn drain<L: DockerLister>(
+        &mut self,
+        lister: &L,
+        ids: &[String],
+        touched: &BTreeSet<String>,
+    ) -> Result<Plan, Error> {
+        let scope = Scope::Ids(ids);
+        let listing = self.ask(self.settings.ask_deadline, lister.list(scope)).await?;
+        let daemon = self.record.daemon().clone();
+        let (plan, _) = self.write(lister, &daemon, &listing, scope, touched).await?;
+        self.status.update(|status| status.drains += 1);
+        Ok(plan)
+    }
+
+    /// Plans and applies; again, if the workloads change in between.
+    async fn write<L: DockerLister>(
+        &mut self,
+        lister: &L,
+        daemon: &Daemon,
+        listing: &Listing,
+        scope: Scope<'_>,
+        touched: &BTreeSet<String>,
+    ) -> Result<(Plan, Option<Revision>), Error> {
+        let host = PlanHost {
+            name: self.host.clone(),
+            daemon_id: daemon.id.clone(),
+            now: self.clock.system_time(),
+            retention: self.settings.retention,
+            labels: self.labels.clone(),
+            plugins: self.plugins.clone(),
+        };
+        let mut facts = BTreeMap::new();
+        let mut confirmed = false;
+        for _ in 0..MAX_ATTEMPTS {
+            self.read().await?;
+            let mut plan_now = plan(&self.view, listing, scope, &facts, &host);
+            let asked = self.inspect(&plan_now, touched, &mut facts).await;
+            if asked {
+                plan_now = plan(&self.view, listing, scope, &facts, &host);
+            }
+            if !confirmed && declares_gone(&plan_now) {
+                self.confirm(lister, daemon).await?;
+                confirmed = true;
+            }
+            let applied = apply(&self.keyspace, &self.presence, &plan_now.changes);
+            match self.store(applied).await? {
+                Applied::Done(revision) => {
+                    self.note_written(&plan_now, scope, revision);
+                    return Ok((plan_now, revision));
+                }
+                Applied::Conflict => {}
+                Applied::FenceLost => {
+                    let hold = self.store(self.presence.reclaim()).await?;
+                    self.note_hold(&hold)?;
+                }
+            }
+        }
+        Err(Error::Conflict {
+            attempts: MAX_ATTEMPTS,
+        })
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        let limit = self.settings.store_deadline;
+        let read = self.view.refresh(&self.keyspace);
+        match within(&*self.clock, limit, read).await {
+            Some(read) => drop(read?),
+            None => return Err(Error::KeyspaceTimeout { after: limit }),
+        }
+        let skipped = self.view.skipped.iter().map(|(key, skipped)| {
+            let key = String::from_utf8_lossy(key).into_owned();
+            (key, skipped.reason.clone())
+        });
+        self.status.set_skipped(skipped.collect());
+        Ok(())
+    }
+
+    /// Inspects the containers the plan wants to know more about, and those that were touched and have
+    /// a row. What cannot be inspected is written without. Returns whether anything was learnt.
+    async fn inspect(
+        &self,
+        plan: &Plan,
+        touched: &BTreeSet<String>,
+        facts: &mut BTreeMap<String, Facts>,
+    ) -> bool {
+        let has_row = |id: &&String| {
+            plan.verdicts
+                .get(*id)
+                .is_some_and(|verdict| verdict.untracked().is_none())
+        };
+        let wanted: BTreeSet<&String> = plan
+            .inspect
+            .iter()
+            .chain(touched.iter().filter(has_row))
+            .filter(|id| !facts.contains_key(*id))
+            .collect();
+        let answers: Vec<_> = futures_util::stream::iter(wanted)
+            .map(|id| async move {
+                (
+                    id,
+                    self.ask(self.settings.ask_deadline, self.inspect.inspect(id))
+                        .await,
+                )
+            })
+            .buffer_unordered(self.settings.inspect_concurrency)
+            .collect()
+            .await;
+        let before = facts.len();
+        for (id, answer) in answers {
+            match answer {
+                Ok(Some(told)) => drop(facts.insert(id.clone(), told)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(host = %self.host, container = %id, %error, "inspection failed");
+                }
+            }
+        }
+        facts.len() > before
+    }
+
+    /// Before containers are declared gone: it must still be the daemon that the plan was made for,
+    /// because one that has taken its place in between has other containers.
+    async fn confirm<L: DockerLister>(&self, lister: &L, daemon: &Daemon) -> Result<(), Error> {
+        let now = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
+        if now.id == daemon.id {
+            return Ok(());
+        }
+        Err(Error::Docker(ListError::Malformed {
+            reason: format!("daemon {} became {} while it was asked", daemon.id, now.id),
+        }))
+    }
+
+    async fn ask<T>(
+        &self,
+        limit: Duration,
+        question: impl Future<Output = Result<T, ListError>>,
+    ) -> Result<T, ListError> {
+        ask(&*self.clock, limit, question).await
+    }
+
+    /// Waits for the keyspace, but not for ever.
+    pub(crate) async fn store<T, F>(&self, future: impl Future<Output = Result<T, F>>) -> Result<T, Error>
+    where
+        Error: From<F>,
+    {
+        let limit = self.settings.store_deadline;
+        match within(&*self.clock, limit, future).await {
+            Some(done) => Ok(done?),
+            None => Err(Error::KeyspaceTimeout { after: limit }),
+        }
+    }
+
+    fn note_written(&self, plan: &Plan, scope: Scope<'_>, revision: Option<Revision>) {
+        let asked = match scope {
+            Scope::All => None,
+            Scope::Ids(ids) => Some(ids),
+        };
+        self.status.set_verdicts(plan, asked);
+        self.status.update(|status| {
+            status.changes += plan.changes.len() as u64;
+            status.last_revision = revision.or(status.last_revision);
+            status.store_error.clear();
+        });
+        for change in &plan.changes {
+            tracing::debug!(host = %self.host, %change, "written");
+        }
+    }
+
+    pub(crate) fn note_hold(&self, hold: &Hold) -> Result<(), Error> {
+        self.status.update(|status| {
+            status.ours = Some(*hold == Hold::Ours);
+            status.held_by = match hold {
+                Hold::Ours => String::new(),
+                Hold::Theirs(instance) => instance.clone(),
+            };
+        });
+        match hold {
+            Hold::Ours => Ok(()),
+            Hold::Theirs(instance) => Err(Error::NotOurs {
+                host: self.host.clone(),
+                instance: instance.clone(),
+            }),
+        }
+    }
+
+    /// What the daemon's clock shows now; ours, if it never said.
+    pub(crate) fn daemon_time(&self) -> SystemTime {
+        match self.daemon_clock {
+            Some((time, at)) => time + (self.clock.now() - at),
+            None => self.clock.system_time(),
+        }
+    }
+
+    fn note_reachable(&mut self, daemon: &Daemon) {
+        let now = self.clock.system_time();
+        self.daemon_clock = daemon.time.map(|time| (time, self.clock.now()));
+        self.record.reachable(daemon, now);
+        self.status.update(|status| {
+            if status.reachable != Some(true) {
+                tracing::info!(host = %self.host, daemon = %daemon.id, "docker answers");
+                status.reachable = Some(true);
+                status.since = Some(now);
+                status.error.clear();
+            }
+        });
+    }
+
+    pub(crate) fn note_unreachable(&mut self, error: &ListError) {
+        let now = self.clock.system_time();
+        let text = chain(error);
+        self.record.unreachable(&text, now);
+        self.status.update(|status| {
+            status.failures += 1;
+            if status.reachable != Some(false) {
+                tracing::warn!(host = %self.host, error = %text, "docker does not answer; the rows keep their last state");
+                status.reachable = Some(false);
+                status.since = Some(now);
+            }
+            status.error = text;
+        });
+    }
+
+    /// Writes `/hosts/<host>` if it is different.
+    pub(crate) async fn write_host(&mut self) -> Result<(), Error> {
+        let limit = self.settings.store_deadline;
+        let write = self.record.write(&self.keyspace, &self.presence);
+        match within(&*self.clock, limit, write).await {
+            Some(done) => Ok(done?),
+            None => Err(Error::KeyspaceTimeout { after: limit }),
+        }
+    }
+}
+
+/// Whether a plan says of any container that it, or its daemon, is gone.
+fn declares_gone(plan: &Plan) -> bool {
+    plan.changes.iter().any(|change| match change {
+        Change::Update(_, row) => matches!(row.state, State::Missing) || row.gone_since.is_some(),
+        _ => false,
+    })
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl<L, E, I> fmt::Debug for Reconciler<L, E, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconciler")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}

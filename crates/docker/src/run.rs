@@ -1,0 +1,333 @@
+//! Keeping at it: one task per host, which hears, looks, writes, and survives whatever fails.
+//!
+//! Within the task the parts run side by side and never wait for each other: a reader that only marks
+//! containers as dirty, a worker that lists and writes, a prober that pings, a keeper of the lease, and
+//! a watcher of the fleet's declarations. They meet at the [`Agenda`].
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use tidewatch_core::watch::EventRef;
+use tidewatch_core::{Backoff, Clock, EventKind, Keyspace};
+use tidewatch_fleet::{DeployRow, FleetKey, HostName, Workload, key};
+use tokio::sync::Notify;
+
+use crate::agenda::{Agenda, Cause, Work};
+use crate::deadline::{ask, within};
+use crate::error::Error;
+use crate::event::{DockerEvent, DockerEvents};
+use crate::inspect::DockerInspect;
+use crate::lister::{DockerLister, ListError};
+use crate::plan::Change;
+use crate::presence::{Hold, Presence, RENEW_INTERVAL};
+use crate::reconciler::{Reconciler, Worker, chain};
+use crate::settings::ReconcilerSettings;
+use crate::status::ReconcilerStatus;
+
+/// A connection that lasted this long was a good one: the next attempt waits as the first one did.
+const GOOD_CONNECTION: Duration = Duration::from_secs(60);
+
+/// How often a host that another instance has is asked for again.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
+    /// Keeps the rows of the host until `shutdown` is ready; then gives the host up, so that its rows
+    /// read as unknown at once, and returns.
+    ///
+    /// Whatever fails is tried again, with growing waits; [`status`](Self::status) tells how it is.
+    ///
+    /// # Cancel safety
+    /// May be dropped. Then the host is given up when its lease expires.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let keyspace = self.worker.keyspace.clone();
+        let host = self.worker.host.clone();
+        let parts = Parts {
+            agenda: Mutex::new(Agenda::new(&self.settings, self.seed, self.clock.now())),
+            bell: Notify::new(),
+            status: self.status,
+            clock: self.clock,
+            settings: self.settings,
+            seed: self.seed,
+        };
+        let never = tokio::select! {
+            () = shutdown => None,
+            never = parts.keep_presence(&self.presence) => Some(never),
+            never = parts.watch_declarations(&keyspace, &host) => Some(never),
+            never = parts.sessions(&self.lister, &self.events, &mut self.worker) => Some(never),
+        };
+        debug_assert!(never.is_none());
+        // A keyspace that does not answer now is none to wait for; the lease expires.
+        let _ = within(
+            &*parts.clock,
+            parts.settings.store_deadline,
+            self.presence.release(),
+        )
+        .await;
+    }
+}
+
+/// What the parts of the task share.
+struct Parts {
+    agenda: Mutex<Agenda>,
+    /// Rung whenever something was put on the agenda.
+    bell: Notify,
+    status: ReconcilerStatus,
+    clock: Arc<dyn Clock>,
+    settings: ReconcilerSettings,
+    seed: u64,
+}
+
+impl Parts {
+    fn agenda<T>(&self, change: impl FnOnce(&mut Agenda) -> T) -> T {
+        change(&mut self.agenda.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, change: impl FnOnce(&mut Agenda)) {
+        self.agenda(change);
+        self.bell.notify_one();
+    }
+
+    fn backoff(&self) -> Backoff {
+        let (base, max) = self.settings.backoff;
+        Backoff::with_seed(base, max, self.seed)
+    }
+
+    /// Claims the host, and keeps the lease alive.
+    async fn keep_presence(&self, presence: &Presence) -> Infallible {
+        let mut backoff = self.backoff();
+        loop {
+            let limit = self.settings.store_deadline;
+            let hold = within(&*self.clock, limit, presence.keep()).await;
+            let pause = match hold {
+                Some(Ok(Hold::Ours)) => {
+                    backoff.reset();
+                    if self.status.snapshot().ours != Some(true) {
+                        self.note_hold(&Hold::Ours);
+                        // Whatever happened while nobody looked after the host.
+                        self.put(|agenda| agenda.doubt(Cause::Connected));
+                    }
+                    RENEW_INTERVAL
+                }
+                Some(Ok(hold @ Hold::Theirs(_))) => {
+                    self.note_hold(&hold);
+                    CLAIM_INTERVAL
+                }
+                Some(Err(error)) => {
+                    self.note_store_error(&chain(&error));
+                    backoff.next_delay()
+                }
+                None => {
+                    self.note_store_error(&Error::KeyspaceTimeout { after: limit }.to_string());
+                    backoff.next_delay()
+                }
+            };
+            self.clock.sleep(pause).await;
+        }
+    }
+
+    /// Hears of workloads and deploy rows: a container that waits for one gets its row at once.
+    async fn watch_declarations(&self, keyspace: &Keyspace, host: &HostName) -> Infallible {
+        let mut backoff = self.backoff();
+        loop {
+            let watch = keyspace
+                .watch(key::section(key::WORKLOADS))
+                .and(key::section(key::DEPLOY))
+                .start();
+            if let Some(Ok(mut watch)) = within(&*self.clock, self.settings.store_deadline, watch).await {
+                self.put(Agenda::watching);
+                while let Ok(batch) = watch.next().await {
+                    backoff.reset();
+                    if batch.iter().any(|event| concerns(host, event)) {
+                        self.put(|agenda| agenda.doubt(Cause::Fleet));
+                    }
+                }
+            }
+            // Resuming would gain nothing: the next watch begins with a look at everything.
+            self.clock.sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// One connection to Docker after another.
+    async fn sessions<L: DockerLister, E: DockerEvents, I: DockerInspect>(
+        &self,
+        lister: &L,
+        events: &E,
+        worker: &mut Worker<I>,
+    ) -> Infallible {
+        let mut backoff = self.backoff();
+        loop {
+            let began = self.clock.now();
+            let error = self.session(lister, events, worker).await;
+            worker.note_unreachable(&error);
+            if let Err(error) = worker.write_host().await {
+                self.note_store_error(&chain(&error));
+            }
+            if self.clock.now() - began >= GOOD_CONNECTION {
+                backoff.reset();
+            }
+            self.clock.sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// Subscribes, then lists, then acts on what it hears, until Docker fails. Returns why.
+    async fn session<L: DockerLister, E: DockerEvents, I: DockerInspect>(
+        &self,
+        lister: &L,
+        events: &E,
+        worker: &mut Worker<I>,
+    ) -> ListError {
+        let since = worker.daemon_time().checked_sub(self.settings.overlap);
+        let subscribe = events.subscribe(since);
+        let subscription = match ask(&*self.clock, self.settings.ask_deadline, subscribe).await {
+            Ok(subscription) => subscription,
+            Err(error) => return error,
+        };
+        // Only now: what happens from here on is heard, what happened before is listed.
+        self.put(|agenda| agenda.doubt(Cause::Connected));
+        tokio::select! {
+            error = self.read::<E>(subscription) => error,
+            error = self.probe(lister) => error,
+            error = self.work(lister, worker) => error,
+        }
+    }
+
+    /// Reads events and only marks what they are about, so that Docker never waits for us.
+    async fn read<E: DockerEvents>(&self, mut subscription: E::Subscription) -> ListError {
+        loop {
+            match subscription.next().await {
+                Some(Ok(DockerEvent::Container { id, action, .. })) => {
+                    let now = self.clock.now();
+                    self.status.update(|status| status.events += 1);
+                    self.put(|agenda| agenda.mark(id, is_lifecycle(&action), now));
+                }
+                Some(Ok(DockerEvent::Doubt { reason })) => {
+                    tracing::info!(host = %self.status.host(), reason, "events may be lost; everything is listed");
+                    self.put(|agenda| agenda.doubt(Cause::Doubt));
+                }
+                Some(Err(error)) => return error,
+                None => {
+                    return ListError::Malformed {
+                        reason: "the events ended".to_owned(),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Pings, so that a daemon that hangs shows though nothing happens on it.
+    async fn probe<L: DockerLister>(&self, lister: &L) -> ListError {
+        loop {
+            self.clock.sleep(self.settings.ping_interval).await;
+            if let Err(error) = ask(&*self.clock, self.settings.ping_deadline, lister.ping()).await {
+                return error;
+            }
+        }
+    }
+
+    /// Does what is on the agenda, one thing after the other, so that no list is overtaken by a later
+    /// one.
+    async fn work<L: DockerLister, I: DockerInspect>(&self, lister: &L, worker: &mut Worker<I>) -> ListError {
+        let mut backoff = self.backoff();
+        loop {
+            if self.status.snapshot().ours != Some(true) {
+                self.bell.notified().await;
+                continue;
+            }
+            let now = self.clock.now();
+            let done = match self.agenda(|agenda| agenda.next(now)) {
+                Work::Wait(until) => {
+                    tokio::select! {
+                        () = self.bell.notified() => {}
+                        () = self.clock.sleep_until(until) => {}
+                    }
+                    continue;
+                }
+                Work::Resync { cause, touched } => worker
+                    .resync(lister, &touched)
+                    .await
+                    .map(|report| self.note_resync(cause, &report.changes)),
+                Work::Drain { ids, touched, since } => worker
+                    .drain(lister, &ids, &touched)
+                    .await
+                    .map(|_| self.note_lag(since)),
+            };
+            match done {
+                Ok(()) => backoff.reset(),
+                Err(Error::Docker(error)) => return error,
+                Err(error) => {
+                    if let Error::NotOurs { .. } = &error {
+                        tracing::warn!(host = %self.status.host(), %error, "the host is not ours");
+                    } else {
+                        self.note_store_error(&chain(&error));
+                    }
+                    let at = self.clock.now() + backoff.next_delay();
+                    self.agenda(|agenda| agenda.retry_at(at));
+                }
+            }
+        }
+    }
+
+    fn note_resync(&self, cause: Cause, changes: &[Change]) {
+        let now = self.clock.now();
+        self.agenda(|agenda| agenda.resynced(now));
+        let repaired = changes
+            .iter()
+            .filter(|change| matches!(change, Change::Insert(..) | Change::Update(..)))
+            .count();
+        if cause == Cause::Periodic && repaired > 0 {
+            tracing::warn!(host = %self.status.host(), repaired, "the periodic resync found what no event had told");
+            self.status.update(|status| status.drift += repaired as u64);
+        }
+    }
+
+    fn note_lag(&self, since: Instant) {
+        let lag = self.clock.now() - since;
+        self.status.update(|status| status.lag = lag);
+    }
+
+    fn note_hold(&self, hold: &Hold) {
+        let held_by = match hold {
+            Hold::Ours => String::new(),
+            Hold::Theirs(instance) => instance.clone(),
+        };
+        self.status.update(|status| {
+            if *hold != Hold::Ours && status.held_by != held_by {
+                tracing::warn!(host = %self.status.host(), instance = %held_by, "another instance reconciles this host");
+            }
+            status.ours = Some(*hold == Hold::Ours);
+            status.held_by = held_by;
+        });
+    }
+
+    fn note_store_error(&self, error: &str) {
+        self.status.update(|status| {
+            if status.store_error.is_empty() {
+                tracing::warn!(host = %self.status.host(), error, "the keyspace cannot be used; trying again");
+            }
+            error.clone_into(&mut status.store_error);
+        });
+    }
+}
+
+/// Whether an event began or ended a run of the container, so that what only an inspection tells is
+/// different, whatever the state is when it is listed.
+fn is_lifecycle(action: &str) -> bool {
+    matches!(action, "start" | "die" | "oom" | "restart")
+}
+
+/// Whether a change of a declaration can change the rows of this host.
+fn concerns(host: &HostName, event: EventRef<'_>) -> bool {
+    match FleetKey::parse(event.key()) {
+        // These follow from what hosts run, not the other way round.
+        Some(Ok(FleetKey::Workload(id))) => !Workload::is_adopted(&id),
+        Some(Ok(FleetKey::Deploy(..))) if event.kind() == EventKind::Put => {
+            let deploy = serde_json::from_slice::<DeployRow>(event.value());
+            deploy.map_or(true, |deploy| deploy.host.is_none_or(|of| of == *host))
+        }
+        Some(Ok(_)) => true,
+        Some(Err(_)) | None => false,
+    }
+}
