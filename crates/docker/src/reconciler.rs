@@ -289,19 +289,19 @@ impl<I: DockerInspect> Worker<I> {
                 .get(*id)
                 .is_some_and(|verdict| verdict.untracked().is_none())
         };
-        let wanted: BTreeSet<&String> = plan
+        // Owned: of a stream of borrows the compiler cannot prove that the future is `Send`.
+        let wanted: BTreeSet<String> = plan
             .inspect
             .iter()
             .chain(touched.iter().filter(has_row))
             .filter(|id| !facts.contains_key(*id))
+            .cloned()
             .collect();
         let answers: Vec<_> = futures_util::stream::iter(wanted)
             .map(|id| async move {
-                (
-                    id,
-                    self.ask(self.settings.ask_deadline, self.inspect.inspect(id))
-                        .await,
-                )
+                let question = self.inspect.inspect(&id);
+                let answer = self.ask(self.settings.ask_deadline, question).await;
+                (id, answer)
             })
             .buffer_unordered(self.settings.inspect_concurrency)
             .collect()
@@ -309,7 +309,7 @@ impl<I: DockerInspect> Worker<I> {
         let before = facts.len();
         for (id, answer) in answers {
             match answer {
-                Ok(Some(told)) => drop(facts.insert(id.clone(), told)),
+                Ok(Some(told)) => drop(facts.insert(id, told)),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::debug!(host = %self.host, container = %id, %error, "inspection failed");

@@ -331,3 +331,28 @@ fn concerns(host: &HostName, event: EventRef<'_>) -> bool {
         Some(Err(_)) | None => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lister::{Listing, Scope};
+
+    struct Nothing;
+
+    impl DockerLister for Nothing {
+        async fn list(&self, _scope: Scope<'_>) -> Result<Listing, ListError> {
+            Ok(Listing::default())
+        }
+    }
+
+    /// Nobody runs it: that it compiles is the test.
+    #[test]
+    fn a_running_reconciler_can_be_spawned() {
+        fn is_send<T: Send>(_: T) {}
+        let host = "h1".parse().unwrap();
+        let reconciler = Reconciler::builder(host, Nothing)
+            .keyspace(Keyspace::memory())
+            .build();
+        is_send(reconciler.run(std::future::pending()));
+    }
+}
