@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::shared::Shared;
-use super::write::{Answers, Reply, Write, weight};
+use super::write::{Answers, Reply, Write};
 use crate::backoff::Backoff;
 use crate::error::Error;
 use crate::journal::Journal;
@@ -26,6 +26,12 @@ const MAX_GROUP_WRITES: usize = 1024;
 /// A group is complete when it has this many bytes of keys and values. Its last member may be as
 /// large as a transaction can be.
 const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most bytes of keys and values that wait for the driver: a few groups' worth, too.
+pub(super) const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most revisions that the window makes the journal forget at a time, while changes wait.
+const MAX_COMPACTED_AT_ONCE: u64 = 4096;
 
 /// Most leases that end in one group. Each may take many keys with it.
 const MAX_EXPIRED_AT_ONCE: usize = 64;
@@ -175,7 +181,9 @@ impl Driver {
                 self.compaction = Some((revision, reply));
                 break;
             }
-            bytes += weight(&write);
+            if let Write::Txn(_, room, _) = &write {
+                bytes += room.num_permits();
+            }
             group.push(write);
             if group.len() >= MAX_GROUP_WRITES || bytes >= MAX_GROUP_BYTES {
                 break;
@@ -240,16 +248,23 @@ impl Driver {
             return;
         }
         let window = &self.shared.settings.history;
-        let target = {
+        let (oldest, target) = {
             let state = self.shared.read();
             if now < self.next_age_check && !state.exceeds(window) {
                 return;
             }
-            state.compaction_target(window, self.shared.clock.system_time(), &self.shared.history)
+            let time = self.shared.clock.system_time();
+            let target = state.compaction_target(window, time, &self.shared.history);
+            (state.readable().oldest, target)
         };
-        self.next_age_check = now + (window.max_age / 16).clamp(MIN_AGE_INTERVAL, MAX_AGE_INTERVAL);
+        let most = Revision(oldest.0 + MAX_COMPACTED_AT_ONCE);
+        // If there is more to forget, it looks again as soon as those who wait have had their turn.
+        if target.is_none_or(|target| target <= most) {
+            let interval = (window.max_age / 16).clamp(MIN_AGE_INTERVAL, MAX_AGE_INTERVAL);
+            self.next_age_check = now + interval;
+        }
         if let Some(target) = target {
-            let compacted = self.compact(target).await;
+            let compacted = self.compact(target.min(most)).await;
             self.pause_after(compacted, "compact the history");
         }
     }

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::apply;
-use super::driver::Driver;
+use super::driver::{Driver, MAX_QUEUED_BYTES};
 use super::lease::check_grant;
 use super::read::Collector;
 use super::shared::{Shared, let_others_run};
@@ -40,6 +40,8 @@ pub struct Embedded {
     name: &'static str,
     /// To the driver, which owns the journal. None: there is no journal.
     writes: Option<mpsc::Sender<Write>>,
+    /// The bytes that may wait for the driver. Never closed.
+    room: Arc<Semaphore>,
     /// Until somebody runs it.
     driver: Mutex<Option<Driver>>,
 }
@@ -57,39 +59,44 @@ impl Embedded {
             registry,
             name,
             writes,
+            room: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
             driver: Mutex::new(Some(driver)),
         }
     }
 
     async fn read(&self, request: RangeRequest) -> Result<(Header, RangeResponse), Error> {
         let mut collector = Collector::new(&request);
-        let (mut current, mut revision) = {
-            let readable = self.shared.read().readable();
-            (readable.current, readable.choose(request.revision)?)
-        };
         let mut restarts = 0;
+        // The current revision when the read began, and the one it reads at.
+        let mut begun: Option<(Revision, Revision)> = None;
         let mut after = None;
         loop {
-            {
+            let (current, revision) = {
                 let state = self.shared.read();
                 let readable = state.readable();
-                if request.revision.is_none() && revision < readable.oldest {
-                    // What was current has been compacted meanwhile; what is current now has not.
-                    restarts += 1;
-                    (current, revision, after) = (readable.current, readable.current, None);
-                    collector.reset();
-                }
-                readable.choose(Some(revision))?;
+                let (current, revision) = match begun {
+                    Some((_, revision)) if request.revision.is_none() && revision < readable.oldest => {
+                        // What was current has been compacted meanwhile; what is current now has not.
+                        restarts += 1;
+                        after = None;
+                        collector.reset();
+                        (readable.current, readable.current)
+                    }
+                    Some((current, revision)) => (current, readable.choose(Some(revision))?),
+                    None => (readable.current, readable.choose(request.revision)?),
+                };
                 let max = if restarts > MAX_READ_RESTARTS {
                     usize::MAX
                 } else {
                     READ_PAGE
                 };
                 after = collector.page(&state.index, revision, after.as_deref(), max);
-            }
+                (current, revision)
+            };
             if after.is_none() {
                 return Ok((self.shared.header(current), collector.finish()));
             }
+            begun = Some((current, revision));
             let_others_run().await;
         }
     }
@@ -107,7 +114,12 @@ impl Embedded {
         }
         match &self.writes {
             None => self.inline(|state| write::txn(&self.shared, state, &txn)),
-            Some(queue) => self.submit(queue, |reply| Write::Txn(txn, reply)).await,
+            Some(queue) => {
+                let bytes = u32::try_from(write::weight(&txn)).unwrap_or(u32::MAX);
+                let room = self.room.clone().acquire_many_owned(bytes).await;
+                let room = room.map_err(|_| Error::Closed)?;
+                self.submit(queue, |reply| Write::Txn(txn, room, reply)).await
+            }
         }
     }
 

@@ -15,10 +15,21 @@ pub(super) const MAX_LEASES: usize = 1_000_000;
 /// All leases, with the keys attached to them and the moments at which they expire.
 ///
 /// Like the index, it holds what is not durable yet too, and each change can be taken back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Leases {
     by_id: BTreeMap<LeaseId, Lease>,
     deadlines: BTreeSet<(Instant, LeaseId)>,
+    limit: usize,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            limit: MAX_LEASES,
+        }
+    }
 }
 
 /// One lease.
@@ -74,10 +85,10 @@ impl Leases {
         ttl: Duration,
         now: Instant,
     ) -> Result<LeaseGrant, Error> {
-        if self.by_id.len() >= MAX_LEASES {
+        if self.by_id.len() >= self.limit {
             return Err(Error::LimitExceeded {
                 what: "leases",
-                limit: MAX_LEASES,
+                limit: self.limit,
             });
         }
         let id = match id {
@@ -250,5 +261,20 @@ mod tests {
         let error = leases.grant(Some(id), SECOND, now).unwrap_err();
         assert!(matches!(error, Error::LeaseExists { id: LeaseId(1) }));
         assert!(leases.grant(None, SECOND, now).unwrap().id.0 > 0);
+    }
+
+    #[test]
+    fn there_are_so_many_leases_and_no_more() {
+        let now = ManualClock::new().now();
+        let mut leases = Leases {
+            limit: 2,
+            ..Leases::default()
+        };
+        let first = lease(&mut leases, 1, 10, now);
+        lease(&mut leases, 2, 10, now);
+        let error = leases.grant(None, SECOND, now).unwrap_err();
+        assert!(matches!(error, Error::LimitExceeded { limit: 2, .. }), "{error}");
+        leases.remove(first);
+        leases.grant(None, SECOND, now).unwrap();
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Collector<'a> {
         if let Some(sort) = request.sort {
             kvs.sort_by(|a, b| compare(sort, a, b));
         }
-        let more = !request.count_only && request.limit.is_some_and(|limit| kvs.len() > limit);
+        let more = request.limit.is_some_and(|limit| kvs.len() > limit);
         if let Some(limit) = request.limit {
             kvs.truncate(limit);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::shared::Shared;
 use super::state::State;
@@ -19,7 +19,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// A change that was asked for.
 #[derive(Debug)]
 pub(super) enum Write {
-    Txn(Txn, Reply<TxnResponse>),
+    /// With its share of the bytes that may wait.
+    Txn(Txn, OwnedSemaphorePermit, Reply<TxnResponse>),
     Grant(Option<LeaseId>, Duration, Reply<(Header, LeaseGrant)>),
     Revoke(LeaseId, Reply<Header>),
     /// Not a change that is committed in a group, but it keeps its place in the queue.
@@ -39,21 +40,15 @@ enum Answer {
 #[derive(Debug)]
 pub(super) struct Answers(Vec<Answer>);
 
-/// Roughly how many bytes a change adds to a group.
-pub(super) fn weight(write: &Write) -> usize {
-    fn of(txn: &Txn) -> usize {
-        let ops = txn.then.iter().chain(&txn.otherwise);
-        ops.map(|op| match op {
-            Op::Put(put) => put.key.len() + put.value.len(),
-            Op::Delete(_) | Op::Range(_) => 0,
-            Op::Txn(txn) => of(txn),
-        })
-        .sum()
-    }
-    match write {
-        Write::Txn(txn, _) => of(txn),
-        Write::Grant(..) | Write::Revoke(..) | Write::Compact(..) => 0,
-    }
+/// How many bytes of keys and values a transaction can write.
+pub(super) fn weight(txn: &Txn) -> usize {
+    let ops = txn.then.iter().chain(&txn.otherwise);
+    ops.map(|op| match op {
+        Op::Put(put) => put.key.len() + put.value.len(),
+        Op::Delete(_) | Op::Range(_) => 0,
+        Op::Txn(txn) => weight(txn),
+    })
+    .sum()
 }
 
 /// Evaluates a transaction and says what to answer when it is durable.
@@ -89,7 +84,7 @@ impl Answers {
     /// Evaluates a group, in order.
     pub(super) fn evaluate(shared: &Shared, state: &mut State, group: Vec<Write>) -> Self {
         let answer = |write| match write {
-            Write::Txn(request, reply) => Some(Answer::Txn(reply, txn(shared, state, &request))),
+            Write::Txn(request, _room, reply) => Some(Answer::Txn(reply, txn(shared, state, &request))),
             Write::Grant(id, ttl, reply) => Some(Answer::Grant(reply, grant(shared, state, id, ttl))),
             Write::Revoke(id, reply) => Some(Answer::Revoke(reply, revoke(shared, state, id))),
             Write::Compact(..) => {

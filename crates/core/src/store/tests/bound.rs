@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::driver::MAX_QUEUED_BYTES;
 use super::{Rig, is_journal_error, poll_once, settle};
 use crate::conformance::{MemoryJournal, block_on};
 use crate::error::Error;
@@ -50,6 +51,88 @@ fn a_full_keyspace_refuses_growth_and_nothing_else() {
         ks.put("/d", "1234").await.unwrap();
         let status = ks.status().await.unwrap();
         assert_eq!((status.keys, status.bytes, status.quota), (2, 16, 20));
+    });
+}
+
+#[test]
+fn a_quota_that_was_lowered_lets_values_shrink() {
+    let journal = MemoryJournal::new();
+    Rig::run_on(&journal, Settings::default(), async |Rig { ks, .. }| {
+        ks.put("/a", "12345678").await.unwrap();
+    });
+    let settings = Settings {
+        quota_bytes: 5,
+        ..Settings::default()
+    };
+    Rig::run_on(&journal, settings, async |Rig { ks, .. }| {
+        ks.put("/a", "1234567").await.unwrap();
+        let error = ks.put("/a", "12345678").await.unwrap_err();
+        assert!(matches!(error, Error::NoSpace { used: 9, quota: 5 }), "{error}");
+    });
+}
+
+#[test]
+fn writers_wait_when_too_much_waits_already() {
+    const LARGE: usize = 1024 * 1024;
+    Rig::run(async |Rig { ks, journal, .. }| {
+        journal.hold();
+        let write = |at: usize| Box::pin(ks.put(format!("/{at}"), vec![b'v'; LARGE]));
+        // The first is being committed, so many more have room in the queue, and one has not.
+        let mut writes: Vec<_> = (0..MAX_QUEUED_BYTES / LARGE + 2).map(write).collect();
+        assert!(poll_once(&mut writes[0]).is_pending());
+        journal.wait_begun(1).await;
+        assert!(
+            writes
+                .iter_mut()
+                .skip(1)
+                .all(|write| poll_once(write).is_pending())
+        );
+        let waiting = writes.split_off(writes.len() - 3);
+        drop(waiting);
+        journal.release();
+        for write in writes {
+            write.await.unwrap();
+        }
+        settle().await;
+        let keys = ks.status().await.unwrap().keys;
+        let sent = MAX_QUEUED_BYTES / LARGE;
+        assert_eq!(
+            keys, sent as u64,
+            "those without room were never sent, and are gone with their futures"
+        );
+    });
+}
+
+#[test]
+fn a_window_that_is_far_exceeded_is_compacted_in_steps() {
+    let journal = MemoryJournal::new();
+    Rig::run_on(&journal, window(unbounded()), async |Rig { ks, .. }| {
+        for at in 0..100 {
+            // A hundred at a time, to be quick.
+            let mut writes: Vec<_> = (0..100).map(|_| Box::pin(ks.put("/a", at.to_string()))).collect();
+            for write in &mut writes {
+                assert!(poll_once(write).is_pending());
+            }
+            for write in writes {
+                write.await.unwrap();
+            }
+        }
+    });
+    let settings = window(HistoryWindow {
+        max_revisions: Some(10),
+        ..unbounded()
+    });
+    Rig::run_on(&journal, settings, async |Rig { ks, .. }| {
+        let mut last = Revision::INITIAL;
+        loop {
+            let status = ks.status().await.unwrap();
+            assert!(status.oldest.0 - last.0 <= 4096);
+            last = status.oldest;
+            if last == Revision(10_001 - 9) {
+                break;
+            }
+            settle().await;
+        }
     });
 }
 
