@@ -81,13 +81,18 @@ impl Backend for RemoteBackend {
             } else {
                 Intent::Write
             };
-            self.call(
-                intent,
-                v1::TxnRequest::from(&txn),
-                |mut client, request| async move { client.txn(request).await },
-                |answer| Ok(answer.try_into()?),
-            )
-            .await
+            let answer: Result<TxnResponse, Error> = self
+                .call(
+                    intent,
+                    v1::TxnRequest::from(&txn),
+                    |mut client, request| async move { client.txn(request).await },
+                    |answer| Ok(answer.try_into()?),
+                )
+                .await;
+            if let Ok(answer) = &answer {
+                self.connection.acknowledge(answer.header.revision);
+            }
+            answer
         })
     }
 

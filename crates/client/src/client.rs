@@ -46,7 +46,8 @@ impl Client {
         WatchBuilder::new(self.backend(), range)
     }
 
-    /// Ends all watches, and refuses further calls on the keyspace.
+    /// Refuses further calls on the keyspace, and ends all watches: after what this client has
+    /// written, if that arrives within half a second.
     pub fn close(&self) {
         self.connection.close(EndReason::Closed);
     }

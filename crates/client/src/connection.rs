@@ -1,11 +1,11 @@
 //! The way to the servers: channels, failover, and calls that are made again where that is harmless.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidewatch_core::{Backoff, Clock, EndReason};
+use tidewatch_core::{Backoff, Clock, EndReason, Revision};
 use tokio::sync::watch;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -62,6 +62,8 @@ pub(crate) struct Connection {
     current: AtomicUsize,
     settings: Settings,
     closed: watch::Sender<Option<EndReason>>,
+    /// The latest revision that a write was acknowledged with.
+    acknowledged: AtomicU64,
 }
 
 /// One server. Its channels connect when they are used, and again after they broke.
@@ -90,6 +92,7 @@ impl Connection {
             current: AtomicUsize::new(0),
             settings,
             closed: watch::Sender::new(None),
+            acknowledged: AtomicU64::new(0),
         }
     }
 
@@ -187,6 +190,16 @@ impl Connection {
         let _ = self
             .current
             .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes the revision of a write.
+    pub(crate) fn acknowledge(&self, revision: Revision) {
+        self.acknowledged.fetch_max(revision.0, Ordering::Relaxed);
+    }
+
+    /// The latest revision that this client has made.
+    pub(crate) fn acknowledged(&self) -> Revision {
+        Revision(self.acknowledged.load(Ordering::Relaxed))
     }
 
     /// The servers, for people.

@@ -69,8 +69,9 @@ pub(crate) struct Resuming<C: Conversation> {
     /// The attempts since it last worked, and since when it does not.
     attempt: u32,
     interrupted: Option<Instant>,
-    /// The end of the client.
+    /// The end of the client, and then the moment at which waiting for the last events ends.
     closed: BoxFuture<'static, EndReason>,
+    closing: Option<(EndReason, BoxFuture<'static, ()>)>,
     /// When the silence counts as death; set while the reader waits.
     dead: Option<BoxFuture<'static, ()>>,
 }
@@ -104,6 +105,13 @@ impl<R> Open<R> {
         let next = self.stream.message().await?;
         next.ok_or_else(|| Status::unavailable(BROKEN_OFF))
     }
+}
+
+/// How long a watch whose client is closed waits for what the client itself has written.
+const CLOSING: Duration = Duration::from_millis(500);
+
+fn now() -> BoxFuture<'static, ()> {
+    Box::pin(std::future::ready(()))
 }
 
 const BROKEN_OFF: &str = "the server ended the stream without a reason";
@@ -157,6 +165,7 @@ impl<C: Conversation> Resuming<C> {
     pub(crate) fn new(connection: Arc<Connection>, conversation: C, open: Open<C::Response>) -> Self {
         Self {
             closed: Box::pin(connection.closed()),
+            closing: None,
             connection,
             conversation,
             state: State::Open(open),
@@ -172,7 +181,7 @@ impl<C: Conversation> Resuming<C> {
             if let State::Over(ended) = &self.state {
                 return Poll::Ready(Err(ended.clone()));
             }
-            if let Poll::Ready(reason) = self.closed.poll_unpin(cx) {
+            if let Some(reason) = self.closes(cx) {
                 self.state = State::Over(self.conversation.ended(reason));
                 continue;
             }
@@ -196,12 +205,38 @@ impl<C: Conversation> Resuming<C> {
                     Poll::Ready(Some(Err(status))) => self.failed(status.into()),
                     Poll::Ready(None) => self.failed(Failure::Lost(BROKEN_OFF.into())),
                     Poll::Pending => {
+                        if self.closing.is_some() && self.has_seen_own_writes() {
+                            self.closing = self.closing.take().map(|(reason, _)| (reason, now()));
+                            continue;
+                        }
                         ready!(self.poll_dead(cx));
                         self.failed(Failure::Lost("the server has fallen silent".into()));
                     }
                 },
             }
         }
+    }
+
+    /// Why it is over, if the client was closed and there is nothing left to wait for.
+    fn closes(&mut self, cx: &mut Context<'_>) -> Option<EndReason> {
+        if self.closing.is_none() {
+            let Poll::Ready(reason) = self.closed.poll_unpin(cx) else {
+                return None;
+            };
+            let clock = &self.connection.settings().clock;
+            self.closing = Some((reason, clock.sleep(CLOSING)));
+        }
+        let is_open = matches!(self.state, State::Open(_));
+        self.closing
+            .take_if(|(_, enough)| !is_open || enough.poll_unpin(cx).is_ready())
+            .map(|(reason, _)| reason)
+    }
+
+    fn has_seen_own_writes(&self) -> bool {
+        let written = self.connection.acknowledged();
+        self.conversation
+            .resume()
+            .is_none_or(|seen| seen.revision >= written)
     }
 
     fn take(&mut self, response: C::Response) -> Option<C::Item> {
