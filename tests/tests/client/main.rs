@@ -1,0 +1,7 @@
+//! The client against the real server.
+
+#![expect(clippy::unwrap_used, reason = "the helpers are tests too")]
+
+mod conformance;
+mod restart;
+mod rig;
