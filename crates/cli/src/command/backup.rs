@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
+use tidewatch_client::Client;
 
 use crate::connection::Connection;
 use crate::exit;
 use crate::failure::{Failure, Result, note};
+use crate::signal::Signals;
 
 /// Copy the server's keyspace to a file, while everything goes on
 ///
@@ -29,15 +31,27 @@ Examples:
   tidewatch backup /var/backups/tidewatch-$(date +%F).db";
 
 pub(crate) async fn run(args: &Args, connection: Connection) -> Result {
+    let mut signals = Signals::new()?;
     let client = connection.open().await?;
-    let mut copy = Copy::beside(&args.file)?;
+    tokio::select! {
+        copied = copy(&client, &args.file) => copied,
+        // Dropping the copy removes what there is of it; being killed would not.
+        signal = signals.next() => Err(Failure::message(
+            exit::FAILED,
+            format!("{signal}: {} was not written", args.file.display()),
+        )),
+    }
+}
+
+async fn copy(client: &Client, target: &Path) -> Result {
+    let mut copy = Copy::beside(target)?;
     let mut backup = client.backup().await?;
     let revision = backup.revision();
     while let Some(chunk) = backup.next().await? {
         copy.write(&chunk)?;
     }
     copy.finish()?;
-    note(&format!("copied revision {revision} to {}", args.file.display()));
+    note(&format!("copied revision {revision} to {}", target.display()));
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! `backup` and `restore`.
 
 use std::fs;
+use std::thread;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::program::{run, tidewatch};
@@ -52,6 +54,22 @@ fn a_backup_does_not_overwrite_and_leaves_nothing_half_done() {
         "{backup:?}"
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_interrupted_backup_leaves_nothing_behind() {
+    let server = Server::start();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("copy.db");
+    server.freeze();
+    let mut backup = server.spawn(&["backup", file.to_str().unwrap()]);
+    let left = || fs::read_dir(dir.path()).unwrap().count();
+    while left() == 0 {
+        thread::yield_now();
+    }
+    backup.signal(Signal::INT);
+    backup.expect_on_stderr("copy.db was not written");
+    assert_eq!((backup.wait().code(), left()), (Some(1), 0));
 }
 
 #[test]

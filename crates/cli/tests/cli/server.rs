@@ -92,6 +92,11 @@ impl Server {
         self.running = started.running;
     }
 
+    /// Makes it neither answer nor end, as a machine that hangs would.
+    pub(crate) fn freeze(&self) {
+        self.running.signal(Signal::STOP);
+    }
+
     /// Asks it to end, and returns how it did.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.running.signal(Signal::TERM);
