@@ -3,34 +3,18 @@
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tidewatch_client::Row;
 
-/// A row with every field it has, known or not, and its `key` and `mod_revision`.
-pub(crate) struct Line<'a> {
-    row: &'a Row,
-    more: Option<(&'static str, &'a str)>,
-}
-
-impl<'a> Line<'a> {
-    /// The row as it is.
-    pub(crate) fn new(row: &'a Row) -> Self {
-        Self { row, more: None }
-    }
-
-    /// The row with one more field, unless it has one of that name.
-    pub(crate) fn with(row: &'a Row, name: &'static str, value: &'a str) -> Self {
-        let more = (!row.fields.contains_key(name)).then_some((name, value));
-        Self { row, more }
-    }
-}
+/// A row with every field it has, known or not, and its `key` and `mod_revision`; a container without a row has neither.
+pub(crate) struct Line<'a>(pub(crate) &'a Row);
 
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(row) = self;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("key", &self.row.key)?;
-        map.serialize_entry("mod_revision", &self.row.mod_revision.0)?;
-        if let Some((name, value)) = self.more {
-            map.serialize_entry(name, value)?;
+        if !row.key.is_empty() {
+            map.serialize_entry("key", &row.key)?;
+            map.serialize_entry("mod_revision", &row.mod_revision.0)?;
         }
-        let fields = self.row.fields.iter();
+        let fields = row.fields.iter();
         for (name, value) in fields.filter(|(name, _)| !matches!(name.as_str(), "key" | "mod_revision")) {
             map.serialize_entry(name, value)?;
         }

@@ -66,7 +66,7 @@ impl<'a> Told<'a> {
             name: &explanation.name,
             reason: &explanation.reason,
             message: &explanation.message,
-            row: explanation.row.as_ref().map(Line::new),
+            row: explanation.row.as_ref().map(Line),
         }
     }
 }

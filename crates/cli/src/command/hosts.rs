@@ -28,7 +28,7 @@ pub(crate) async fn run(_: &Args, connection: Connection) -> Result {
     let mut table = Table::new(["HOST", "DOCKER", "SINCE", "ADDRESS", "VERSION", "ERROR"]);
     for host in &hosts {
         match output.format() {
-            Format::Json => output.json(&Line::with(host, "host", name_in(&host.key)))?,
+            Format::Json => output.json(&Line(host))?,
             Format::Text => table.row(cells(host)),
         }
     }

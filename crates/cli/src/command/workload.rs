@@ -100,7 +100,7 @@ async fn declare(args: &Declare, connection: Connection) -> Result {
     let row = client.declare_workload(&workload).await?;
     let mut output = connection.output();
     match output.format() {
-        Format::Json => output.json(&Line::new(&row))?,
+        Format::Json => output.json(&Line(&row))?,
         Format::Text => output.line(format_args!("revision {}", row.mod_revision))?,
     }
     output.flush()
@@ -113,7 +113,7 @@ async fn list(connection: Connection) -> Result {
     let mut table = Table::new(["ID", "KIND", "NAME", "EXPECTS", "LABELS"]);
     for workload in &workloads {
         match output.format() {
-            Format::Json => output.json(&Line::new(workload))?,
+            Format::Json => output.json(&Line(workload))?,
             Format::Text => table.row(cells(workload)),
         }
     }

@@ -62,7 +62,7 @@ fn changes_during_a_run_are_one_run_after_it() {
         "echo begin $TIDEWATCH_REVISION; read line < {}; echo end",
         gate.display()
     );
-    let watch = exec(&server, &["--snapshot", "--settle", "1ms"], &command);
+    let watch = exec(&server, &["--snapshot", "--settle", "2s"], &command);
     assert_eq!(watch.next_line(), "begin 1");
     for number in 0..10 {
         server.put("/w/k", &number.to_string());

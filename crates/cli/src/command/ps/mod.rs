@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     watch: bool,
     /// Show the containers that have no row instead, and why
-    #[arg(long, conflicts_with_all = ["watch", "state", "workload"])]
+    #[arg(long, conflicts_with_all = ["watch", "workload"])]
     untracked: bool,
 }
 
@@ -87,7 +87,7 @@ fn containers() -> Table {
 /// Prints a row for scripts, or puts it into the table for people.
 fn show(row: &Row, table: &mut Table, output: &mut Output) -> Result {
     match output.format() {
-        Format::Json => output.json(&Line::new(row)),
+        Format::Json => output.json(&Line(row)),
         Format::Text => {
             table.row(cells(row));
             Ok(())
@@ -125,10 +125,10 @@ async fn untracked(client: &Client, filter: ContainerFilter, mut output: Output)
     let mut table = Table::new(["HOST", "CONTAINER", "IMAGE", "STATE", "WHY"]);
     for row in &client.untracked(filter).await? {
         match output.format() {
-            Format::Json => output.json(&Line::new(row))?,
+            Format::Json => output.json(&Line(row))?,
             Format::Text => {
                 table.row(
-                    ["host", "name", "image_ref", "state", "reason"].map(|field| row.text(field).into()),
+                    ["host", "name", "image_ref", "state", "message"].map(|field| row.text(field).into()),
                 );
             }
         }
