@@ -27,6 +27,11 @@ const UNLISTED: &[&str] = &[
     "top",
 ];
 
+/// What the engine reports once its list shows it. With everything else it is the other way round: `pause`, `unpause`,
+/// `update` and a network's `connect` are reported first and saved to where lists come from afterwards, so that whoever
+/// lists at once may see what was before.
+const LISTED_BEFORE_TOLD: &[&str] = &["create", "destroy", "die", "health_status", "oom", "start"];
+
 /// After which the image that a list shows may be another: its name has moved, or has gone.
 const IMAGE_RENAMED: &[&str] = &["delete", "import", "load", "pull", "tag", "untag"];
 
@@ -58,7 +63,7 @@ pub(super) fn decode(line: &[u8]) -> Option<DockerEvent> {
     let actor = raw.actor.or_default();
     match raw.typ.0.as_deref().unwrap_or("container") {
         "container" => {
-            let verb = action.split(':').next().unwrap_or(&action);
+            let verb = verb(&action);
             if verb.starts_with("exec_") || UNLISTED.contains(&verb) {
                 return None;
             }
@@ -74,6 +79,16 @@ pub(super) fn decode(line: &[u8]) -> Option<DockerEvent> {
         ))),
         _ => None,
     }
+}
+
+/// Whether a list that is asked for at once may show what was before this event.
+pub(super) fn may_be_early(action: &str) -> bool {
+    !LISTED_BEFORE_TOLD.contains(&verb(action))
+}
+
+/// The word that an action begins with: some go on with particulars (`health_status: healthy`).
+fn verb(action: &str) -> &str {
+    action.split(':').next().unwrap_or(action)
 }
 
 fn container(id: Option<String>, action: String, time: Option<SystemTime>) -> DockerEvent {
@@ -219,6 +234,24 @@ mod tests {
                 matches!(decode(line.as_bytes()), Some(DockerEvent::Doubt { .. })),
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_listed_first_is_not_told_again() {
+        for action in ["start", "die", "health_status: healthy", "destroy"] {
+            assert!(!may_be_early(action), "{action}");
+        }
+        for action in [
+            "pause",
+            "unpause",
+            "update",
+            "rename",
+            "stop",
+            "network connect",
+            "unheard of",
+        ] {
+            assert!(may_be_early(action), "{action}");
         }
     }
 

@@ -16,6 +16,7 @@
 
 mod address;
 mod daemon;
+mod echo;
 mod event;
 mod inspect;
 mod lenient;

@@ -11,6 +11,7 @@ use futures_core::Stream;
 use hyper::body::{Body, Incoming};
 use tidewatch_core::{BoxFuture, Clock};
 
+use super::echo::Echoes;
 use super::{Engine, event};
 use crate::event::DockerEvent;
 use crate::lister::ListError;
@@ -26,12 +27,14 @@ const WORTH_RENEWING: Duration = Duration::from_secs(30);
 /// A connection that ends after it has lasted for a while is made anew here, with a replay of what happened since
 /// the last event, and a [`DockerEvent::Doubt`]: proxies cut a quiet connection after some minutes
 /// (docker-socket-proxy 62), or forget it without a word, which is what [`Deadlines::idle`](super::Deadlines::idle)
-/// is for. Neither means that Docker is not there. Where that fails, or where connections end at once, so does the
+/// is for. Neither means that Docker is not there. Some events are told again a moment later, because the engine told
+/// them before its lists show what they tell. Where that fails, or where connections end at once, so does the
 /// subscription, with the reason.
 pub struct Subscription {
     engine: Engine,
     state: State,
     lines: Lines,
+    echoes: Echoes,
     doubts: u64,
     /// Where a replay begins: at the last event, else where the caller had it begin.
     since: Option<SystemTime>,
@@ -58,6 +61,7 @@ impl Subscription {
         Self {
             state: State::Reading(body),
             lines: Lines::default(),
+            echoes: Echoes::new(Arc::clone(&engine.clock)),
             doubts: 0,
             since,
             connected: now,
@@ -81,12 +85,13 @@ impl Subscription {
                     reason: format!("an event is longer than {MAX_LINE_BYTES} bytes"),
                 }),
             };
+            let Some(event) = event else { continue };
             match &event {
-                Some(DockerEvent::Doubt { .. }) => self.doubts += 1,
-                Some(DockerEvent::Container { time, .. }) => self.since = time.or(self.since),
-                None => continue,
+                DockerEvent::Doubt { .. } => self.doubts += 1,
+                DockerEvent::Container { time, .. } => self.since = time.or(self.since),
             }
-            return event;
+            self.echoes.add(&event);
+            return Some(event);
         }
         None
     }
@@ -142,6 +147,11 @@ impl Stream for Subscription {
         let this = &mut *self;
         loop {
             if let Some(event) = this.next_event() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Poll::Ready(event) = this.echoes.poll_next(cx)
+                && !matches!(this.state, State::Ended)
+            {
                 return Poll::Ready(Some(Ok(event)));
             }
             let error = match &mut this.state {
