@@ -80,11 +80,27 @@ impl PrivateDocker {
             daemon: None,
             orphans: false,
         };
-        // The machine's own configuration would contradict the flags below.
-        fs::write(docker.root.join("daemon.json"), "{}")?;
+        docker.configure()?;
         docker.start_daemon()?;
         docker.import_image()?;
         Ok(docker)
+    }
+
+    /// Gives it a configuration of its own: the machine's would contradict the flags it is started with.
+    fn configure(&self) -> anyhow::Result<()> {
+        let version = output(Command::new("dockerd").arg("--version"))?;
+        let major = version
+            .split(|c: char| !c.is_ascii_digit())
+            .find_map(|number| number.parse::<u32>().ok())
+            .with_context(|| format!("dockerd has no version: {version}"))?;
+        // Up to version 24 a daemon's id is made from a key that all daemons of a machine share.
+        let configuration = if major < 25 {
+            serde_json::json!({ "deprecated-key-path": self.root.join("key.json") })
+        } else {
+            serde_json::json!({})
+        };
+        fs::write(self.root.join("daemon.json"), configuration.to_string())?;
+        Ok(())
     }
 
     /// Starts the daemon after [`terminate`](Self::terminate) or [`kill`](Self::kill), and waits until it answers.

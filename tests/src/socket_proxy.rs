@@ -28,6 +28,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct SocketProxy {
     socket: PathBuf,
+    upstream: watch::Sender<Arc<Path>>,
     fault: watch::Sender<Fault>,
     /// Counts up when all connections are to be closed.
     generation: watch::Sender<u64>,
@@ -43,11 +44,11 @@ impl SocketProxy {
         let listener = UnixListener::bind(&socket)?;
         let (fault, faults) = watch::channel(Fault::None);
         let (generation, generations) = watch::channel(0);
-        let upstream: Arc<Path> = upstream.into();
+        let (upstream, upstreams) = watch::channel(Arc::from(upstream));
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let fault = *faults.borrow();
-                let upstream = Arc::clone(&upstream);
+                let upstream = Arc::clone(&upstreams.borrow());
                 let mut generations = generations.clone();
                 generations.mark_unchanged();
                 tokio::spawn(async move {
@@ -60,6 +61,7 @@ impl SocketProxy {
         });
         Ok(Self {
             socket,
+            upstream,
             fault,
             generation,
             listener,
@@ -80,6 +82,11 @@ impl SocketProxy {
             assert_eq!(from.len(), to.len(), "the lengths of chunks are not rewritten");
         }
         self.fault.send_replace(fault);
+    }
+
+    /// Leads connections to another socket from now on. Those that are open stay as they are.
+    pub fn set_upstream(&self, upstream: &Path) {
+        self.upstream.send_replace(upstream.into());
     }
 
     /// Closes every open connection.

@@ -4,3 +4,9 @@
 #[cfg(test)]
 #[path = "live_docker/adapter.rs"]
 mod adapter;
+#[cfg(test)]
+#[path = "live_docker/observed.rs"]
+mod observed;
+#[cfg(test)]
+#[path = "live_docker/reconciler.rs"]
+mod reconciler;

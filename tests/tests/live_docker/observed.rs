@@ -72,7 +72,11 @@ impl Observed {
             driver,
             docker,
         };
-        observed.until_status("the host is reachable", |status| status.snapshot().reachable == Some(true)).await;
+        observed
+            .until_status("the host is reachable", |status| {
+                status.snapshot().reachable == Some(true)
+            })
+            .await;
         observed
     }
 
@@ -144,7 +148,12 @@ impl Observed {
             }
         })
         .await;
-        heard.unwrap_or_else(|_| panic!("not seen: {what}; rows: {:#?}; status: {:?}", self.rows, self.status))
+        heard.unwrap_or_else(|_| {
+            panic!(
+                "not seen: {what}; rows: {:#?}; status: {:?}",
+                self.rows, self.status
+            )
+        })
     }
 
     /// The rows that the watch has told of.
@@ -167,20 +176,27 @@ impl Observed {
     pub(crate) async fn host(&self, matches: impl Fn(&Host) -> bool) -> Host {
         let read = || async {
             let kv = self.keyspace.get(format!("/hosts/{HOST}")).await.unwrap()?;
-            serde_json::from_slice::<Host>(&kv.value).ok().filter(|host| matches(host))
+            serde_json::from_slice::<Host>(&kv.value)
+                .ok()
+                .filter(|host| matches(host))
         };
         assert!(
             eventually_async(CEILING, || async { read().await.is_some() }).await,
             "the host never was such; status: {:?}",
             self.status
         );
-        read().await.expect("it was such a moment ago, and nothing happens")
+        read()
+            .await
+            .expect("it was such a moment ago, and nothing happens")
     }
 
     /// Ends the reconciler as SIGTERM does.
     pub(crate) async fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
-        tokio::time::timeout(CEILING, &mut self.reconciler).await.unwrap().unwrap();
+        tokio::time::timeout(CEILING, &mut self.reconciler)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }
 
