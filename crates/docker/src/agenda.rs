@@ -19,8 +19,8 @@ pub(crate) struct Agenda {
     periodic_at: Instant,
     /// Before this no drain begins.
     drain_at: Instant,
-    /// Before this no resync begins that only the fleet's own changes ask for.
-    fleet_at: Instant,
+    /// Before this no resync begins that only asks for it because much has changed.
+    resync_at: Instant,
     /// Before this nothing is begun, because the keyspace failed.
     retry_at: Instant,
     /// Whether everything was taken off to be listed at least once.
@@ -28,7 +28,7 @@ pub(crate) struct Agenda {
     rng: fastrand::Rng,
     resync_interval: Duration,
     drain_spacing: Duration,
-    fleet_spacing: Duration,
+    resync_spacing: Duration,
     max_dirty: usize,
 }
 
@@ -52,6 +52,13 @@ pub(crate) enum Cause {
     Doubt,
     /// The connection is new, or the last attempt failed.
     Connected,
+}
+
+impl Cause {
+    /// Whether it is only that much has changed, and nothing is wrong.
+    fn can_wait(self) -> bool {
+        matches!(self, Self::Fleet | Self::Burst)
+    }
 }
 
 /// What to do now.
@@ -81,13 +88,13 @@ impl Agenda {
             full: Some(Cause::Connected),
             periodic_at: now,
             drain_at: now,
-            fleet_at: now,
+            resync_at: now,
             retry_at: now,
             begun: false,
             rng: fastrand::Rng::with_seed(seed),
             resync_interval: settings.resync_interval,
             drain_spacing: settings.drain_spacing,
-            fleet_spacing: settings.fleet_spacing,
+            resync_spacing: settings.resync_spacing,
             max_dirty: settings.max_dirty,
         }
     }
@@ -129,7 +136,7 @@ impl Agenda {
     pub(crate) fn resynced(&mut self, now: Instant) {
         let jitter = 0.9 + 0.2 * self.rng.f64();
         self.periodic_at = now + self.resync_interval.mul_f64(jitter);
-        self.fleet_at = now + self.fleet_spacing;
+        self.resync_at = now + self.resync_spacing;
     }
 
     /// Takes what is to be done now off the agenda.
@@ -143,15 +150,20 @@ impl Agenda {
         if self.full.is_none() && now >= self.periodic_at {
             self.full = Some(Cause::Periodic);
         }
-        if let Some(cause) = self
-            .full
-            .take_if(|cause| *cause != Cause::Fleet || now >= self.fleet_at)
-        {
+        let too_soon = now < self.resync_at;
+        if let Some(cause) = self.full.take_if(|cause| !(too_soon && cause.can_wait())) {
             self.begun = true;
             let (_, touched) = self.take_dirty();
             return Work::Resync { cause, touched };
         }
-        let first = self.dirty.values().map(|mark| mark.since).min();
+        // A burst is not drained piece by piece while its resync waits.
+        let drains = self.full != Some(Cause::Burst);
+        let first = self
+            .dirty
+            .values()
+            .map(|mark| mark.since)
+            .min()
+            .filter(|_| drains);
         if let Some(since) = first
             && now >= self.drain_at
         {
@@ -164,7 +176,7 @@ impl Agenda {
             until = until.min(self.drain_at);
         }
         if self.full.is_some() {
-            until = until.min(self.fleet_at);
+            until = until.min(self.resync_at);
         }
         Work::Wait(until)
     }
@@ -196,7 +208,7 @@ mod tests {
             }
         ));
         agenda.resynced(now);
-        (agenda, now)
+        (agenda, now + ms(400))
     }
 
     fn ids(work: Work) -> Vec<String> {
@@ -272,6 +284,18 @@ mod tests {
     }
 
     #[test]
+    fn a_storm_does_not_lead_to_one_full_list_after_the_other() {
+        let (mut agenda, now) = agenda();
+        let storm = |agenda: &mut Agenda, at| (0..200).for_each(|n| agenda.mark(n.to_string(), false, at));
+        storm(&mut agenda, now + ms(500));
+        assert!(matches!(agenda.next(now + ms(500)), Work::Resync { .. }));
+        agenda.resynced(now + ms(600));
+        storm(&mut agenda, now + ms(600));
+        assert_eq!(agenda.next(now + ms(600)), Work::Wait(now + ms(700)));
+        assert!(matches!(agenda.next(now + ms(700)), Work::Resync { .. }));
+    }
+
+    #[test]
     fn the_periodic_resync_comes_after_a_minute_give_or_take_a_tenth() {
         let mut seen = BTreeSet::new();
         for seed in 0..200 {
@@ -316,6 +340,7 @@ mod tests {
     #[test]
     fn changes_of_the_fleet_lead_to_a_resync_but_not_to_one_each() {
         let (mut agenda, now) = agenda();
+        agenda.resynced(now);
         agenda.doubt(Cause::Fleet);
         assert_eq!(agenda.next(now), Work::Wait(now + ms(100)));
         agenda.mark("a".into(), false, now);

@@ -245,14 +245,14 @@ impl Parts {
                     }
                     continue;
                 }
-                Work::Resync { cause, touched } => worker
-                    .resync(lister, &touched)
-                    .await
-                    .map(|report| self.note_resync(cause, &report.changes)),
-                Work::Drain { ids, touched, since } => worker
-                    .drain(lister, &ids, &touched)
-                    .await
-                    .map(|_| self.note_lag(since)),
+                Work::Resync { cause, touched } => {
+                    let report = worker.resync(lister, &touched).await;
+                    report.map(|report| self.note_resync(cause, &report.changes))
+                }
+                Work::Drain { ids, touched, since } => {
+                    let plan = worker.drain(lister, &ids, &touched).await;
+                    plan.map(|_| self.note_lag(since))
+                }
             };
             match done {
                 Ok(()) => backoff.reset(),

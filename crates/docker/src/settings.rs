@@ -28,8 +28,9 @@ pub struct ReconcilerSettings {
     /// How soon one drain of dirty containers may follow another: a burst becomes a few lists, and a
     /// single event still waits for nothing.
     pub drain_spacing: Duration,
-    /// How soon a resync may follow another one because workloads or deploy rows have changed.
-    pub fleet_spacing: Duration,
+    /// How soon a resync may follow another one that only asks for it because much has changed: dirty
+    /// containers, workloads or deploy rows. It bounds what a storm of events costs the daemon.
+    pub resync_spacing: Duration,
     /// The most containers that are remembered as dirty. Beyond it everything is listed.
     pub max_dirty: usize,
     /// The most inspections at a time.
@@ -52,7 +53,7 @@ impl Default for ReconcilerSettings {
             store_deadline: Duration::from_secs(10),
             backoff: (Duration::from_millis(200), Duration::from_secs(5)),
             drain_spacing: Duration::from_millis(20),
-            fleet_spacing: Duration::from_millis(100),
+            resync_spacing: Duration::from_millis(100),
             max_dirty: 1024,
             inspect_concurrency: 8,
             retention: RETENTION,
