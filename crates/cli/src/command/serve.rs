@@ -145,7 +145,10 @@ fn summary(config: &Config) -> String {
     let docker = if config.no_docker {
         "no docker".to_owned()
     } else if config.docker.is_empty() {
-        "docker as DOCKER_HOST says, else at the usual socket".to_owned()
+        match std::env::var("DOCKER_HOST") {
+            Ok(url) if !url.is_empty() => format!("docker at {url}"),
+            _ => "docker at the usual socket".to_owned(),
+        }
     } else {
         let urls: Vec<_> = config.docker.iter().map(|engine| engine.url.as_str()).collect();
         format!("docker at {}", urls.join(", "))

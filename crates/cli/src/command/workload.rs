@@ -1,11 +1,11 @@
 //! `tidewatch workload`: what is meant to run.
 
 use serde::Serialize;
-use tidewatch_client::Row;
+use tidewatch_client::{Error, Row};
 use tidewatch_fleet::{Expect, Kind, Role, Workload, WorkloadId};
 
 use crate::connection::Connection;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::fleet_row::Line;
 use crate::output::Format;
 use crate::table::{Cell, Table};
@@ -156,7 +156,13 @@ struct Removed {
 
 async fn remove(args: &Rm, connection: Connection) -> Result {
     let client = connection.open().await?;
-    let (deleted, revision) = client.remove_workload(&args.id, args.force).await?;
+    let removed = client.remove_workload(&args.id, args.force).await;
+    let (deleted, revision) = removed.map_err(|error| match error {
+        Error::Refused { .. } if !args.force => {
+            Failure::from(error).hint("`--force` removes it all the same, with its deploy rows")
+        }
+        error => error.into(),
+    })?;
     let mut output = connection.output();
     match output.format() {
         Format::Json => output.json(&Removed {
