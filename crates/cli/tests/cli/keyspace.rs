@@ -103,6 +103,19 @@ fn ls_pages_through_more_than_fits_one_answer() {
 }
 
 #[test]
+fn a_key_that_is_no_text_is_shown_all_the_same() {
+    let server = Server::start();
+    server.ask(async |keyspace| keyspace.put(&b"/\xff\n"[..], "v").await);
+    let listed = server.json(&["ls", "/"]).line();
+    assert_eq!(
+        (&listed["key_base64"], &listed["key"]),
+        (&"L/8K".into(), &serde_json::Value::Null)
+    );
+    let text = server.run(&["ls", "/"]);
+    assert!(text.text().contains("/\\xff\\n"), "{text:?}");
+}
+
+#[test]
 fn status_for_people_is_a_table_of_names_and_values() {
     let server = Server::start();
     server.put("/a", "1");

@@ -1,5 +1,7 @@
 //! A watch goes on by itself, or says why it cannot.
 
+use tidewatch_core::Revision;
+
 use crate::server::Server;
 
 #[test]
@@ -63,4 +65,25 @@ fn another_keyspace_at_the_same_address_ends_the_watch() {
     assert_eq!(watch.wait().code(), Some(1));
     watch.expect_on_stderr("error: the watch ended: its position belongs to another history");
     watch.expect_on_stderr("hint: begin anew with `--snapshot`");
+}
+
+#[test]
+fn history_that_is_gone_ends_the_watch_with_what_there_still_is() {
+    let server = Server::start();
+    for value in ["1", "2", "3"] {
+        server.put("/w/a", value);
+    }
+    server.ask(async |keyspace| keyspace.compact(Revision(3)).await);
+    let mut watch = server.spawn(&["watch", "/w/", "--rev", "2", "--output", "json"]);
+    let canceled = watch.next_of_type("canceled");
+    assert_eq!(canceled["reason"], "compacted");
+    assert_eq!(canceled["compact_revision"], 3);
+    assert_eq!(canceled["resume_revision"], serde_json::Value::Null);
+    assert_eq!(watch.wait().code(), Some(1));
+    watch.expect_on_stderr(
+        "error: the watch ended: revision 2 has been compacted, the oldest one available is 3",
+    );
+    watch.expect_on_stderr("hint: changes were missed; begin anew with `--snapshot`, or with `--rev 3`");
+    let watch = server.spawn(&["watch", "/w/", "--rev", "3", "--output", "json"]);
+    assert_eq!(watch.next_of_type("put")["value"], "2");
 }

@@ -6,6 +6,8 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tidewatch_client::{Client, Keyspace};
+use tidewatch_core::Error;
 
 use crate::program::{Done, Running, run, tidewatch};
 
@@ -77,6 +79,16 @@ impl Server {
         self.json(&["put", key, value]).line()["revision"]
             .as_u64()
             .unwrap()
+    }
+
+    /// Does something that there is no command for.
+    pub(crate) fn ask<T>(&self, call: impl AsyncFnOnce(Keyspace) -> Result<T, Error>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let endpoint = format!("http://{}", self.address);
+            let client = Client::builder(endpoint).connect().await.unwrap();
+            call(client.keyspace()).await.unwrap()
+        })
     }
 
     /// Starts a client command that goes on.
