@@ -3,10 +3,14 @@
 //! Each test takes a function that opens the same log again whenever it is called: calling it
 //! again, after what it returned before was dropped, is a restart.
 
+mod random;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+
+use random::Random;
 
 use super::memory_journal::without_prev;
 use super::{MemoryJournal, block_on, drive};
@@ -392,78 +396,6 @@ pub fn what_a_keyspace_acknowledged_survives_its_driver<J: Journal>(mut open: im
     let all = RangeRequest::new(KeyRange::all());
     let (_, response) = with_keyspace(&mut open, async |ks| ks.range(all.clone()).await);
     assert_eq!(response.count, 5);
-}
-
-/// Random groups that a keyspace could have committed.
-struct Random {
-    rng: fastrand::Rng,
-    revision: Revision,
-    oldest: Revision,
-    live: std::collections::BTreeMap<u32, KeyValue>,
-    leases: Vec<LeaseId>,
-}
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self {
-            rng: fastrand::Rng::with_seed(seed),
-            revision: Revision::INITIAL,
-            oldest: Revision::INITIAL,
-            live: std::collections::BTreeMap::new(),
-            leases: Vec::new(),
-        }
-    }
-
-    fn group(&mut self) -> Vec<Entry> {
-        (0..self.rng.usize(1..5)).map(|_| self.entry()).collect()
-    }
-
-    fn entry(&mut self) -> Entry {
-        match self.rng.u32(..8) {
-            0 => {
-                let id = LeaseId(self.rng.i64(1..));
-                self.leases.push(id);
-                Entry::LeaseGranted(LeaseGrant {
-                    id,
-                    ttl: Duration::from_secs(self.rng.u64(1..1000)),
-                })
-            }
-            1 if !self.leases.is_empty() => {
-                let at = self.rng.usize(..self.leases.len());
-                Entry::LeaseEnded(self.leases.swap_remove(at))
-            }
-            _ => self.record(),
-        }
-    }
-
-    fn record(&mut self) -> Entry {
-        self.revision = self.revision.next();
-        let mut names: Vec<u32> = (0..12).collect();
-        self.rng.shuffle(&mut names);
-        names.truncate(self.rng.usize(1..5));
-        let events: Vec<_> = names.into_iter().map(|name| self.event(name)).collect();
-        Entry::Record(record(self.revision.0, events))
-    }
-
-    fn event(&mut self, name: u32) -> Event {
-        let revision = self.revision;
-        let prev = self.live.remove(&name);
-        if let Some(prev) = prev.clone()
-            && self.rng.bool()
-        {
-            return Event::delete(revision, prev);
-        }
-        let kv = KeyValue {
-            key: format!("/key/{name}").into(),
-            value: vec![self.rng.u8(..); self.rng.usize(..40)].into(),
-            create_revision: prev.as_ref().map_or(revision, |prev| prev.create_revision),
-            mod_revision: revision,
-            version: prev.as_ref().map_or(1, |prev| prev.version + 1),
-            lease: self.leases.first().copied(),
-        };
-        self.live.insert(name, kv.clone());
-        Event::put(kv, prev)
-    }
 }
 
 fn put(key: &'static str, value: &'static str, revision: u64) -> Event {
