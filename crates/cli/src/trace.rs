@@ -20,6 +20,8 @@ pub(crate) fn start() -> Result {
         .with_env_filter(filter()?)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && colors_wanted())
+        // Complaining about a stderr that nobody reads any more, on stderr, would be a panic in whatever task logs.
+        .log_internal_errors(false)
         .try_init()
         .map_err(|error| Failure::new(exit::FAILED, anyhow!(error).context("failed to start logging")))
 }
