@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "the helpers are tests too")]
 
 mod conformance;
+mod load;
 mod restart;
 mod rig;

@@ -1,6 +1,5 @@
 //! Watches through restarts of the server: nothing lost, nothing twice, or a clear end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +9,7 @@ use tidewatch_core::txn::{PutRequest, Txn};
 use tidewatch_core::watch::WatchRequest;
 use tidewatch_core::{Error, Keyspace, Record, Revision, key, prefix};
 
-use crate::rig::{TestServer, within};
-
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+use crate::rig::{ANY_PORT, TestServer, within};
 
 /// What a watch is asked for here, on the builder and for the checker.
 fn request() -> WatchRequest {

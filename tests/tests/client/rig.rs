@@ -1,6 +1,6 @@
 //! A server that can be killed and started again at the same address.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Longer than anything here takes on a busy machine; a test that needs it has failed.
 pub(crate) const CEILING: Duration = Duration::from_secs(60);
 
+/// Any free port of this machine.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A server on a runtime of its own, which can be taken away under it.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
@@ -23,7 +26,7 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// A server in memory, on any port.
     pub(crate) async fn in_memory() -> Self {
-        Self::start(None, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start(None, ANY_PORT).await
     }
 
     /// A server that is ready.

@@ -135,9 +135,10 @@ impl Resume {
     }
 
     pub(super) fn silence(&self) -> Option<Duration> {
-        // Before its start there is no progress to tell.
         let interval = self.request.progress_interval.unwrap_or(PROGRESS_INTERVAL);
-        (self.resumable || self.request.snapshot).then_some(interval * MISSED_REPORTS)
+        // Before a start that lies in the future there is no progress to tell.
+        let speaks = self.resumable || self.request.snapshot || matches!(self.phase, Phase::Reopened);
+        speaks.then_some(interval * MISSED_REPORTS)
     }
 
     fn created(&mut self, created: Created) -> Step<Batch> {

@@ -31,6 +31,27 @@ pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
     happened.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"))
 }
 
+/// Serves one service, and returns where.
+pub(crate) async fn serve<S>(service: S) -> String
+where
+    S: tonic::codegen::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let router = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    endpoint
+}
+
 /// What the server does on a stream, one thing after the other; then nothing, and the stream stays
 /// open.
 pub(crate) enum Act {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod admin;
 mod call;
 mod fake;
+mod fleet;
 mod resume;

@@ -185,7 +185,9 @@ fn a_start_in_the_future_is_asked_for_again_until_it_is_reached() {
     assert_eq!(watch.position(), None);
     assert_eq!(watch.silence(), None);
     assert_eq!(watch.reopen().start, Start::At(Revision(100)));
+    assert!(watch.silence().is_some(), "it has to be created again soon");
     assert!(matches!(watch.deliver(Delivery::Created(future)), Step::Resumed));
+    assert_eq!(watch.silence(), None);
     assert_eq!(keys(watch.deliver(events(100, &["a"], true))), ["a"]);
     assert_eq!(watch.reopen().start, Start::At(Revision(100)));
     assert!(matches!(
