@@ -11,10 +11,14 @@ use crate::workspace;
 /// What goes beside the binary.
 const DOCUMENTS: &[&str] = &["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
+/// The profile of what is shipped.
+const PROFILE: &str = "dist";
+
 pub(crate) fn run() -> anyhow::Result<()> {
     process::run(&mut process::cargo([
         "build",
-        "--release",
+        "--profile",
+        PROFILE,
         "--locked",
         "--package",
         "tidewatch",
@@ -34,7 +38,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let folder = dist.join(&name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
-    let binary = workspace::release_binary("tidewatch")?;
+    let binary = workspace::binary(PROFILE, "tidewatch")?;
     let file_name = binary.file_name().context("the binary's path has no file name")?;
     fs::copy(&binary, folder.join(file_name)).with_context(|| format!("cannot copy {}", binary.display()))?;
     for document in DOCUMENTS {

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "--bin",
         "tidewatch",
     ]))?;
-    let mut server = Command::new(workspace::release_binary("tidewatch")?);
+    let mut server = Command::new(workspace::binary("release", "tidewatch")?);
     become_it(server.arg("serve").args(&args.args))
 }
 

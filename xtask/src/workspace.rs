@@ -26,12 +26,12 @@ pub(crate) fn metadata() -> anyhow::Result<Metadata> {
 }
 
 /// Where a release build put the binary.
-pub(crate) fn release_binary(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn binary(profile: &str, name: &str) -> anyhow::Result<PathBuf> {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     Ok(metadata()?
         .target_directory
         .into_std_path_buf()
-        .join("release")
+        .join(profile)
         .join(file))
 }
 
