@@ -8,6 +8,7 @@ use tidewatch_core::Settings;
 use tidewatch_fleet::HostName;
 
 use crate::error::Error;
+use crate::reconciler;
 
 /// The port that servers listen on and clients look for, unless they are told another.
 pub const DEFAULT_PORT: u16 = 7480;
@@ -129,7 +130,6 @@ impl Config {
         }
         let mut seen = Vec::new();
         for endpoint in &self.docker {
-            check_docker_url(&endpoint.url)?;
             match &endpoint.name {
                 Some(name) => check_host_name("docker", name)?,
                 None if self.docker.len() > 1 => {
@@ -149,7 +149,7 @@ impl Config {
             }
             seen.push(&endpoint.name);
         }
-        Ok(())
+        reconciler::sites(self).map(drop)
     }
 
     fn check_numbers(&self) -> Result<(), Error> {
@@ -174,20 +174,6 @@ impl Config {
 fn check_host_name(setting: &'static str, name: &str) -> Result<(), Error> {
     HostName::new(name).map_err(|error| invalid(setting, error.to_string()))?;
     Ok(())
-}
-
-fn check_docker_url(url: &str) -> Result<(), Error> {
-    const SCHEMES: [&str; 3] = ["unix://", "tcp://", "http://"];
-    let rest = SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme));
-    match rest {
-        Some(rest) if !rest.is_empty() => Ok(()),
-        _ => Err(invalid(
-            "docker",
-            format!(
-                "{url:?} is no address of an engine; give one like unix:///var/run/docker.sock or tcp://127.0.0.1:2375"
-            ),
-        )),
-    }
 }
 
 fn invalid(setting: &'static str, reason: impl Into<String>) -> Error {

@@ -17,6 +17,7 @@ mod listener;
 mod metrics;
 mod part;
 mod readiness;
+mod reconciler;
 mod server;
 mod store;
 

@@ -3,9 +3,9 @@
 //! Every metric is documented in `docs/metrics.md`; a test compares the names.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -16,6 +16,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tidewatch_core::{Clock, Keyspace};
+use tidewatch_docker::StatusSnapshot;
+use tidewatch_fleet::HostName;
+
+use crate::reconciler::Reconcilers;
 
 /// Upper bounds of the histogram of request times, in seconds: from a read of one key to a commit on
 /// a disk that struggles.
@@ -41,11 +45,12 @@ type Level = Gauge<u64, AtomicU64>;
 pub(crate) struct Metrics {
     registry: Registry,
     clock: Arc<dyn Clock>,
-    keyspace: OnceLock<Keyspace>,
+    observed: OnceLock<(Keyspace, Arc<Reconcilers>)>,
     server: ServerMetrics,
     /// What the watch streams count.
     pub(crate) watch: WatchMetrics,
     levels: KeyspaceLevels,
+    reconciler: ReconcilerLevels,
 }
 
 struct ServerMetrics {
@@ -80,6 +85,21 @@ struct KeyspaceLevels {
     watchers: Level,
 }
 
+/// How each host's reconciler is, asked for at each scrape.
+#[derive(Default)]
+struct ReconcilerLevels {
+    reachable: Family<HostLabels, Level>,
+    ours: Family<HostLabels, Level>,
+    sync_age_seconds: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    lag_seconds: Family<HostLabels, Gauge<f64, AtomicU64>>,
+    containers: Family<HostLabels, Level>,
+    resyncs: Family<HostLabels, Counter>,
+    events: Family<HostLabels, Counter>,
+    changes: Family<HostLabels, Counter>,
+    drift: Family<HostLabels, Counter>,
+    failures: Family<HostLabels, Counter>,
+}
+
 /// By which protocol a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Face {
@@ -97,6 +117,12 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaceLabels {
     face: Face,
+}
+
+/// Which host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HostLabels {
+    host: String,
 }
 
 /// Why a watch ended.
@@ -124,23 +150,28 @@ impl Metrics {
             server: ServerMetrics::register(&mut registry),
             watch: WatchMetrics::register(&mut registry),
             levels: KeyspaceLevels::register(&mut registry),
+            reconciler: ReconcilerLevels::register(&mut registry),
             registry,
             clock,
-            keyspace: OnceLock::new(),
+            observed: OnceLock::new(),
         }
     }
 
-    /// Names the keyspace whose state is shown. Only the first call counts.
-    pub(crate) fn observe(&self, keyspace: Keyspace) {
-        let _ = self.keyspace.set(keyspace);
+    /// Names what is asked for its state at each scrape. Only the first call counts.
+    pub(crate) fn observe(&self, keyspace: Keyspace, reconcilers: Arc<Reconcilers>) {
+        let _ = self.observed.set((keyspace, reconcilers));
     }
 
     /// All metrics in the text form of `OpenMetrics`.
     pub(crate) async fn encode(&self) -> Result<String, fmt::Error> {
-        if let Some(keyspace) = self.keyspace.get()
-            && let Ok(status) = keyspace.status().await
-        {
-            self.levels.set(&status);
+        if let Some((keyspace, reconcilers)) = self.observed.get() {
+            if let Ok(status) = keyspace.status().await {
+                self.levels.set(&status);
+            }
+            let now = self.clock.system_time();
+            for (host, snapshot) in reconcilers.snapshots() {
+                self.reconciler.set(host, &snapshot, now);
+            }
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -303,6 +334,98 @@ impl KeyspaceLevels {
         self.history_bytes.set(status.history_bytes);
         self.leases.set(status.leases);
         self.watchers.set(status.watchers);
+    }
+}
+
+impl ReconcilerLevels {
+    fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("reconciler");
+        let levels = Self::default();
+        for (name, help, family) in [
+            (
+                "reachable",
+                "Whether the host's Docker answers: 1 or 0",
+                &levels.reachable,
+            ),
+            (
+                "ours",
+                "Whether the host is ours to write about: 1 or 0",
+                &levels.ours,
+            ),
+            (
+                "containers",
+                "Containers in the last full list",
+                &levels.containers,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        for (name, help, family) in [
+            (
+                "sync_age_seconds",
+                "Time since everything was last listed and written",
+                &levels.sync_age_seconds,
+            ),
+            (
+                "lag_seconds",
+                "From the last event to the commit of what it led to",
+                &levels.lag_seconds,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        for (name, help, family) in [
+            ("resyncs", "Full resyncs", &levels.resyncs),
+            ("events", "Events of Docker", &levels.events),
+            ("changes", "Keys written or deleted", &levels.changes),
+            (
+                "drift",
+                "Rows that a periodic resync had to repair",
+                &levels.drift,
+            ),
+            (
+                "failures",
+                "Connections to Docker that failed or were lost",
+                &levels.failures,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        levels
+    }
+
+    fn set(&self, host: &HostName, snapshot: &StatusSnapshot, now: SystemTime) {
+        let labels = HostLabels {
+            host: host.to_string(),
+        };
+        let level = |family: &Family<HostLabels, Level>, value: u64| {
+            family.get_or_create(&labels).set(value);
+        };
+        level(&self.reachable, u64::from(snapshot.reachable == Some(true)));
+        level(&self.ours, u64::from(snapshot.ours == Some(true)));
+        level(&self.containers, snapshot.containers as u64);
+        if let Some(last_sync) = snapshot.last_sync {
+            let age = now.duration_since(last_sync).unwrap_or_default();
+            self.sync_age_seconds
+                .get_or_create(&labels)
+                .set(age.as_secs_f64());
+        }
+        self.lag_seconds
+            .get_or_create(&labels)
+            .set(snapshot.lag.as_secs_f64());
+        for (family, total) in [
+            (&self.resyncs, snapshot.resyncs),
+            (&self.events, snapshot.events),
+            (&self.changes, snapshot.changes),
+            (&self.drift, snapshot.drift),
+            (&self.failures, snapshot.failures),
+        ] {
+            // The reconciler counts; here its count is only shown.
+            family
+                .get_or_create(&labels)
+                .inner()
+                .store(total, Ordering::Relaxed);
+        }
     }
 }
 

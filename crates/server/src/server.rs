@@ -10,12 +10,13 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::grpc::{self, Health};
+use crate::grpc::{Health, Services};
 use crate::http::{self, Gate, HostRule, HttpState, InFlight};
 use crate::listener::{self, Acceptor};
 use crate::metrics::Metrics;
 use crate::part::Parts;
 use crate::readiness::{Readiness, Stage};
+use crate::reconciler;
 use crate::store::Store;
 
 /// Those who are sent away come back spread over this time, so that whoever takes over is not
@@ -89,41 +90,51 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
-        let readiness = Readiness::new();
-        let http_state = HttpState {
-            readiness: readiness.clone(),
+        let sites = reconciler::sites(&self.config)?;
+        let state = HttpState {
+            readiness: Readiness::new(),
             metrics: Arc::new(Metrics::new(self.clock.clone())),
             in_flight: InFlight::default(),
             host_rule: HostRule::for_listener(self.local_addr),
         };
-        let gate = Gate::new(http::startup_router(&http_state));
+        let gate = Gate::new(http::startup_router(&state));
         let mut parts = Parts::default();
         let acceptor = Acceptor {
             gate: gate.clone(),
             limits: self.config.limits.clone(),
-            readiness: readiness.clone(),
-            metrics: http_state.metrics.clone(),
+            readiness: state.readiness.clone(),
+            metrics: state.metrics.clone(),
             clock: self.clock.clone(),
         };
         parts.spawn("listener", acceptor.run(self.listener));
 
         let store = tokio::select! {
             store = Store::open(&self.config, &self.clock) => store?,
+            error = parts.ended() => return Err(error),
             () = &mut shutdown => return Ok(()),
         };
         parts.spawn("keyspace", store.keyspace.driver());
-        http_state.metrics.observe(store.keyspace.clone());
-
+        // Apart from the other parts, because they need the keyspace for their last words.
+        let mut reconciling = Parts::default();
+        let context = reconciler::Context {
+            config: &self.config,
+            store: &store,
+            clock: &self.clock,
+            readiness: &state.readiness,
+        };
+        let reconcilers = Arc::new(context.start(sites, &mut reconciling));
+        state.metrics.observe(store.keyspace.clone(), reconcilers.clone());
         let health = Health::new();
-        let services = grpc::router(
-            &self.config,
-            &store,
-            &http_state.metrics,
-            &health,
-            self.clock.system_time(),
-        );
-        gate.open(http::router(services, &http_state));
-        readiness.advance(Stage::Serving);
+        let services = Services {
+            store: store.clone(),
+            reconcilers,
+            health: health.clone(),
+            metrics: state.metrics.watch.clone(),
+            started: self.clock.system_time(),
+            max_request_bytes: self.config.limits.max_request_bytes,
+        };
+        gate.open(http::router(services.into_router(), &state));
+        state.readiness.advance(Stage::Serving);
         health.serving().await;
         tracing::info!(address = %self.local_addr, instance = store.instance, "serving");
         ready();
@@ -131,18 +142,19 @@ impl Server {
         let result = tokio::select! {
             () = &mut shutdown => Ok(()),
             error = parts.ended() => Err(error),
+            error = reconciling.ended() => Err(error),
         };
         match &result {
             Ok(()) => tracing::info!("draining"),
             Err(error) => tracing::error!(%error, "draining"),
         }
-        readiness.advance(Stage::Draining);
+        state.readiness.advance(Stage::Draining);
         health.draining().await;
         let drain = Drain {
             clock: self.clock,
             timeout: self.config.drain_timeout,
         };
-        drain.run(&store, &http_state.in_flight, parts).await;
+        drain.run(&store, &state.in_flight, reconciling, parts).await;
         result
     }
 }
@@ -154,11 +166,13 @@ struct Drain {
 }
 
 impl Drain {
-    async fn run(self, store: &Store, in_flight: &InFlight, mut parts: Parts) {
+    async fn run(self, store: &Store, in_flight: &InFlight, mut reconciling: Parts, mut parts: Parts) {
         let half = self.timeout / 2;
         // Calls first: a write that has come this far is to succeed, not to find the keyspace closed.
-        if !self.within(half, in_flight.none()).await {
-            tracing::warn!("some calls have not finished");
+        // And the reconcilers, which give up their hosts.
+        let writers = async { tokio::join!(in_flight.none(), reconciling.all_ended()) };
+        if !self.within(half, writers).await {
+            tracing::warn!(%reconciling, "some calls or reconcilers have not finished");
         }
         store.keyspace.backend().close(EndReason::Draining {
             retry_after: RETRY_WITHIN,
@@ -169,10 +183,10 @@ impl Drain {
     }
 
     /// Whether the future was ready in time.
-    async fn within(&self, limit: Duration, future: impl Future<Output = ()>) -> bool {
+    async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> bool {
         tokio::select! {
             biased;
-            () = future => true,
+            _ = future => true,
             () = self.clock.sleep(limit) => false,
         }
     }

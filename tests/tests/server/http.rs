@@ -11,7 +11,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::rig::{TestServer, put};
+use crate::rig::{TestServer, put, without_docker_at};
 
 const PROBLEM: &str = "application/problem+json";
 
@@ -81,7 +81,8 @@ async fn a_request_for_another_host_is_refused_on_a_loopback_listener() {
 
 #[tokio::test]
 async fn the_metrics_are_the_documented_ones() {
-    let server = TestServer::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestServer::with(without_docker_at(dir.path())).await;
     server.keyspace().await.put(put("/a", "1")).await.unwrap();
     let (status, _, text) = server.get("/metrics").await;
     assert_eq!(status, StatusCode::OK);

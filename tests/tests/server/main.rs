@@ -5,6 +5,7 @@
 mod admin;
 mod data_dir;
 mod drain;
+mod fleet;
 mod http;
 mod keyspace;
 mod rig;

@@ -1,6 +1,7 @@
 //! A server in this process, and clients of it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -12,7 +13,7 @@ use tidewatch_proto::v1;
 use tidewatch_proto::v1::keyspace_client::KeyspaceClient;
 use tidewatch_proto::v1::watch_client::WatchClient;
 use tidewatch_proto::v1::watch_response::Response as Message;
-use tidewatch_server::{Config, Error, Server};
+use tidewatch_server::{Config, DockerEndpoint, Error, Server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
@@ -30,6 +31,18 @@ pub(crate) fn config() -> Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         no_docker: true,
         ..Config::default()
+    }
+}
+
+/// The same for a host `lonely`, whose Docker would have its socket in `dir` if there were one.
+pub(crate) fn without_docker_at(dir: &Path) -> Config {
+    Config {
+        no_docker: false,
+        docker: vec![DockerEndpoint {
+            name: Some("lonely".into()),
+            url: format!("unix://{}/docker.sock", dir.display()),
+        }],
+        ..config()
     }
 }
 

@@ -40,9 +40,9 @@ async fn settings_that_make_no_sense_are_refused_by_name_before_anything_is_open
     let socket = "unix:///run/docker.sock";
     let cases = [
         (
-            docker(vec![endpoint(None, "/run/docker.sock")]),
+            docker(vec![endpoint(None, "docker.sock")]),
             "invalid docker",
-            "unix:///",
+            "unix://PATH",
         ),
         (
             docker(vec![endpoint(Some("a b"), socket)]),
@@ -86,7 +86,7 @@ async fn settings_that_make_no_sense_are_refused_by_name_before_anything_is_open
             data_dir: Some(data.clone()),
             ..config
         };
-        let error = serve(config, std::future::pending()).await.unwrap_err();
+        let error = Server::bind(config).await.unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with(setting) && text.contains(hint), "{text}");
         assert_eq!(error.class(), ErrorClass::Usage);

@@ -11,6 +11,7 @@ use tonic::{Request, Response};
 
 use super::backup::{self, BackupStream};
 use super::{Answer, fleet_status, status};
+use crate::reconciler::Reconcilers;
 use crate::store::Store;
 
 /// The most warnings in one answer. Who has more than this has one problem, not hundreds.
@@ -20,6 +21,7 @@ const MAX_WARNINGS: usize = 100;
 #[derive(Clone)]
 pub(crate) struct AdminService {
     pub(crate) store: Store,
+    pub(crate) reconcilers: Arc<Reconcilers>,
     pub(crate) started: SystemTime,
 }
 
@@ -33,6 +35,7 @@ impl v1::admin_server::Admin for AdminService {
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Some(self.started.into()),
+            reconcilers: self.reconcilers.report(),
             warnings: warnings(&view),
             ..(&keyspace).into()
         }))

@@ -2,8 +2,12 @@
 
 mod admin;
 mod backup;
+mod filter;
+mod fleet;
 mod health;
+mod joined;
 mod keyspace;
+mod log;
 mod watch;
 
 use std::sync::Arc;
@@ -15,43 +19,59 @@ use tonic::service::Routes;
 use tonic::{Response, Status};
 
 use admin::AdminService;
+use fleet::FleetService;
 pub(crate) use health::Health;
 use keyspace::KeyspaceService;
 use watch::WatchService;
 
-use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::WatchMetrics;
+use crate::reconciler::Reconcilers;
 use crate::store::Store;
 
 /// What a call returns.
 type Answer<T> = Result<Response<T>, Status>;
 
-/// All services, as routes.
-pub(crate) fn router(
-    config: &Config,
-    store: &Store,
-    metrics: &Arc<Metrics>,
-    health: &Health,
-    started: SystemTime,
-) -> Router {
-    let max = config.limits.max_request_bytes;
-    let keyspace = KeyspaceService {
-        keyspace: store.keyspace.clone(),
-    };
-    let watch = WatchService {
-        keyspace: store.keyspace.clone(),
-        metrics: metrics.watch.clone(),
-    };
-    let admin = AdminService {
-        store: store.clone(),
-        started,
-    };
-    Routes::new(health.service())
-        .add_service(reflection())
-        .add_service(v1::keyspace_server::KeyspaceServer::new(keyspace).max_decoding_message_size(max))
-        .add_service(v1::watch_server::WatchServer::new(watch).max_decoding_message_size(max))
-        .add_service(v1::admin_server::AdminServer::new(admin).max_decoding_message_size(max))
-        .into_axum_router()
+/// What the services need.
+pub(crate) struct Services {
+    pub(crate) store: Store,
+    pub(crate) reconcilers: Arc<Reconcilers>,
+    pub(crate) health: Health,
+    pub(crate) metrics: WatchMetrics,
+    /// When the server began to serve.
+    pub(crate) started: SystemTime,
+    /// The largest message that is accepted, in bytes.
+    pub(crate) max_request_bytes: usize,
+}
+
+impl Services {
+    /// All services, as routes.
+    pub(crate) fn into_router(self) -> Router {
+        let max = self.max_request_bytes;
+        let keyspace = KeyspaceService {
+            keyspace: self.store.keyspace.clone(),
+        };
+        let watch = WatchService {
+            keyspace: self.store.keyspace.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let fleet = FleetService {
+            keyspace: self.store.keyspace.clone(),
+            reconcilers: self.reconcilers.clone(),
+            metrics: self.metrics,
+        };
+        let admin = AdminService {
+            store: self.store,
+            reconcilers: self.reconcilers,
+            started: self.started,
+        };
+        Routes::new(self.health.service())
+            .add_service(reflection())
+            .add_service(v1::keyspace_server::KeyspaceServer::new(keyspace).max_decoding_message_size(max))
+            .add_service(v1::watch_server::WatchServer::new(watch).max_decoding_message_size(max))
+            .add_service(v1::fleet_server::FleetServer::new(fleet).max_decoding_message_size(max))
+            .add_service(v1::admin_server::AdminServer::new(admin).max_decoding_message_size(max))
+            .into_axum_router()
+    }
 }
 
 fn reflection()

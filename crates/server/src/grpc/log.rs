@@ -1,0 +1,177 @@
+//! What changed in the fleet, read from the keyspace's history.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use tidewatch_core::watch::{EndReason, Start, View as Parts, WatchRequest};
+use tidewatch_core::{Batch, BatchKind, Error, Event, EventKind, Keyspace, Revision, Status};
+use tidewatch_fleet::{LogEntry, View, WorkloadId};
+use tidewatch_proto::v1;
+
+/// How many entries are returned unless the caller says otherwise, and at most: more does not help
+/// people, and programs have watches.
+const DEFAULT_ENTRIES: u32 = 1000;
+const MAX_ENTRIES: u32 = 10_000;
+
+/// How soon a reader that has come to the end of the history is told so; the least that a watch
+/// grants, because this is what the caller waits for at the end.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// After how many batches other tasks get a turn: reading history waits for nothing by itself.
+const BATCHES_PER_TURN: u32 = 256;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct LogQuery {
+    since: Option<SystemTime>,
+    workload: Option<WorkloadId>,
+    limit: usize,
+}
+
+impl LogQuery {
+    pub(super) fn new(since: Option<SystemTime>, workload: Option<WorkloadId>, limit: u32) -> Self {
+        let limit = if limit == 0 {
+            DEFAULT_ENTRIES
+        } else {
+            limit.min(MAX_ENTRIES)
+        };
+        Self {
+            since,
+            workload,
+            limit: limit as usize,
+        }
+    }
+
+    /// Reads the history as it is now, oldest first.
+    pub(super) async fn run(self, keyspace: &Keyspace) -> Result<v1::LogResponse, Error> {
+        loop {
+            let status = keyspace.status().await?;
+            if let Some(log) = self.clone().read(keyspace, &status).await? {
+                return Ok(log.into_response(&status));
+            }
+            // The beginning was compacted away meanwhile; by now the history begins later.
+        }
+    }
+
+    /// None: the history no longer begins where it did.
+    async fn read(self, keyspace: &Keyspace, status: &Status) -> Result<Option<Log>, Error> {
+        let request = WatchRequest {
+            start: Start::At(status.oldest),
+            view: Parts {
+                prev_kv: true,
+                ..Parts::default()
+            },
+            progress_interval: Some(PROGRESS),
+            ..WatchRequest::new(View::ranges())
+        };
+        let mut watch = keyspace.backend().watch(request).await?;
+        let mut log = Log::new(self);
+        for turn in 1.. {
+            match watch.next().await {
+                Ok(batch) => {
+                    log.take(&batch, status.revision);
+                    if batch.revision() >= status.revision && !batch.is_partial() {
+                        break;
+                    }
+                }
+                Err(ended) => match ended.reason {
+                    EndReason::Compacted { .. } => return Ok(None),
+                    EndReason::Failed(error) => return Err(error),
+                    _ => return Err(Error::Closed),
+                },
+            }
+            if turn % BATCHES_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(Some(log))
+    }
+}
+
+/// The newest entries that match.
+struct Log {
+    query: LogQuery,
+    entries: VecDeque<v1::LogEntry>,
+    /// Some that match are older than these.
+    more: bool,
+    /// The time of the first revision of the history that has one.
+    begins: Option<SystemTime>,
+}
+
+impl Log {
+    fn new(query: LogQuery) -> Self {
+        Self {
+            query,
+            entries: VecDeque::new(),
+            more: false,
+            begins: None,
+        }
+    }
+
+    fn take(&mut self, batch: &Batch, until: Revision) {
+        if batch.kind() != BatchKind::Events || batch.revision() > until {
+            return;
+        }
+        self.begins = self.begins.or(batch.time());
+        if let (Some(since), Some(time)) = (self.query.since, batch.time())
+            && time < since
+        {
+            return;
+        }
+        for event in batch {
+            let event = event.to_owned();
+            let Some(entry) = tidewatch_fleet::log::entry(&event, batch.time()) else {
+                continue;
+            };
+            if self.query.workload.is_some() && entry.key.workload() != self.query.workload.as_ref() {
+                continue;
+            }
+            if self.entries.len() == self.query.limit {
+                self.entries.pop_front();
+                self.more = true;
+            }
+            self.entries.push_back(message(entry, &event));
+        }
+    }
+
+    fn into_response(self, status: &Status) -> v1::LogResponse {
+        let compacted = status.oldest > Revision::INITIAL;
+        let reaches = match (self.query.since, self.begins) {
+            (Some(since), Some(begins)) => begins <= since,
+            _ => false,
+        };
+        v1::LogResponse {
+            header: v1::StatusResponse::from(status).header,
+            entries: self.entries.into(),
+            more: self.more,
+            history_begins: if compacted && !reaches { status.oldest.0 } else { 0 },
+        }
+    }
+}
+
+fn message(entry: LogEntry, event: &Event) -> v1::LogEntry {
+    let name = |name: Option<&dyn ToString>| name.map(ToString::to_string).unwrap_or_default();
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let kind = match entry.kind {
+        EventKind::Put => v1::EventKind::Put,
+        EventKind::Delete => v1::EventKind::Delete,
+    };
+    v1::LogEntry {
+        revision: entry.revision.0,
+        time: entry.time.map(Into::into),
+        key: entry.key.to_string(),
+        kind: kind.into(),
+        workload: name(entry.key.workload().map(|it| it as _)),
+        host: name(entry.key.host().map(|it| it as _)),
+        row: name(entry.key.row().map(|it| it as _)),
+        state_before: name(entry.before.as_ref().map(|it| it as _)),
+        state_after: name(entry.after.as_ref().map(|it| it as _)),
+        message: entry.message,
+        json: text(&event.kv.value),
+        prev_json: event
+            .prev
+            .as_ref()
+            .map(|prev| text(&prev.value))
+            .unwrap_or_default(),
+    }
+}
