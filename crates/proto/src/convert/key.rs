@@ -6,7 +6,7 @@ use tidewatch_core::key::{KeyRange, RangeEnd, check_key, key, range};
 use tidewatch_core::watch::View;
 use tidewatch_core::{Error, Event, EventKind, KeyValue, KeyspaceId, LeaseId, Position, Revision};
 
-use super::{Malformed, needed};
+use super::{Malformed, detached, needed};
 use crate::v1;
 
 impl From<&KeyRange> for v1::KeyRange {
@@ -27,14 +27,15 @@ impl TryFrom<v1::KeyRange> for KeyRange {
     type Error = Error;
 
     fn try_from(message: v1::KeyRange) -> Result<Self, Error> {
+        let start = detached(message.start);
         match message.end {
-            None => key(message.start),
-            Some(v1::key_range::End::Before(end)) => range(message.start, end),
+            None => key(start),
+            Some(v1::key_range::End::Before(end)) => range(start, detached(end)),
             Some(v1::key_range::End::Unbounded(true)) => {
-                if !message.start.is_empty() {
-                    check_key(&message.start)?;
+                if !start.is_empty() {
+                    check_key(&start)?;
                 }
-                Ok(Self::from_key(message.start))
+                Ok(Self::from_key(start))
             }
             Some(v1::key_range::End::Unbounded(false)) => Err(Error::InvalidArgument {
                 what: "range",

@@ -5,6 +5,7 @@ use tidewatch_core::txn::{
 };
 use tidewatch_core::{Error, LeaseId, Revision, key};
 
+use super::detached;
 use super::key::{lease_id, requested_range};
 use crate::v1;
 use crate::v1::compare::Target;
@@ -113,8 +114,8 @@ impl From<&PutRequest> for v1::PutRequest {
 impl From<v1::PutRequest> for PutRequest {
     fn from(message: v1::PutRequest) -> Self {
         Self {
-            key: message.key,
-            value: message.value,
+            key: detached(message.key),
+            value: detached(message.value),
             lease: message.lease.map(LeaseId),
             prev_kv: message.prev_kv,
             ignore_value: message.ignore_value,
