@@ -156,3 +156,139 @@ fn retire(presence: &Presence, key: &FleetKey) -> Txn {
     }
     txn.delete(key.to_range())
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewatch_core::txn::RangeRequest;
+    use tidewatch_fleet::{ContainerRow, Kind, Role, RowName, Workload};
+
+    use super::*;
+    use crate::presence::Hold;
+
+    fn insert(workload: &str, row: &str) -> Change {
+        let (workload, row): (WorkloadId, RowName) = (workload.parse().unwrap(), row.parse().unwrap());
+        let host: tidewatch_fleet::HostName = "h1".parse().unwrap();
+        let key = FleetKey::Container(workload.clone(), host.clone(), row.clone());
+        let role = Role::from(row.clone());
+        let value = ContainerRow::new(workload, Kind::Stack, host, &row, role);
+        Change::Insert(key, Box::new(value))
+    }
+
+    fn declared(id: &str) -> Change {
+        Change::Declare(Box::new(Workload::new(id.parse().unwrap(), Kind::Compose)))
+    }
+
+    async fn held() -> (Keyspace, Presence) {
+        let ks = Keyspace::memory();
+        let presence = Presence::new(ks.clone(), "h1".parse().unwrap(), "i1".into());
+        assert_eq!(presence.keep().await.unwrap(), Hold::Ours);
+        (ks, presence)
+    }
+
+    async fn count(ks: &Keyspace) -> usize {
+        let rows = RangeRequest::new(key::section(key::CONTAINERS));
+        ks.range(rows).await.unwrap().1.kvs.len()
+    }
+
+    #[tokio::test]
+    async fn nothing_to_write_makes_no_revision() {
+        let (ks, presence) = held().await;
+        let before = ks.status().await.unwrap().revision;
+        let applied = apply(&ks, &presence, &[]).await.unwrap();
+        assert!(matches!(applied, Applied::Done(None)));
+        assert_eq!(ks.status().await.unwrap().revision, before);
+    }
+
+    #[tokio::test]
+    async fn a_row_of_a_workload_that_was_removed_in_between_is_not_written() {
+        let (ks, presence) = held().await;
+        let applied = apply(&ks, &presence, &[insert("shop", "web")]).await.unwrap();
+        assert!(matches!(applied, Applied::Conflict));
+        assert_eq!(count(&ks).await, 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_without_the_fence() {
+        let (ks, presence) = held().await;
+        ks.put("/workloads/shop", "{}").await.unwrap();
+        ks.put("/alive/h1", r#"{"instance":"other"}"#).await.unwrap();
+        let applied = apply(&ks, &presence, &[insert("shop", "web")]).await.unwrap();
+        assert!(matches!(applied, Applied::FenceLost));
+        assert_eq!(count(&ks).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_project_and_its_rows_appear_at_one_revision_and_two_hosts_do_not_declare_it_twice() {
+        let (ks, presence) = held().await;
+        let changes = [declared("compose-blog"), insert("compose-blog", "web")];
+        let Applied::Done(Some(revision)) = apply(&ks, &presence, &changes).await.unwrap() else {
+            panic!();
+        };
+        for key in ["/workloads/compose-blog", "/containers/compose-blog/h1/web"] {
+            assert_eq!(ks.get(key).await.unwrap().unwrap().mod_revision, revision);
+        }
+        let again = apply(&ks, &presence, &changes).await.unwrap();
+        assert!(matches!(again, Applied::Conflict));
+    }
+
+    #[tokio::test]
+    async fn more_than_a_transaction_holds_is_written_in_order_in_several_and_may_be_repeated() {
+        let (ks, presence) = held().await;
+        let mut changes = vec![declared("compose-blog")];
+        changes.extend((0..300).map(|n| insert("compose-blog", &format!("web.{n}"))));
+        let before = ks.status().await.unwrap().revision;
+        let applied = apply(&ks, &presence, &changes).await.unwrap();
+        assert!(matches!(applied, Applied::Done(Some(_))));
+        assert_eq!(count(&ks).await, 300);
+        assert_eq!(ks.status().await.unwrap().revision.0, before.0 + 3);
+        let again = apply(&ks, &presence, &changes[1..]).await.unwrap();
+        assert!(matches!(again, Applied::Done(Some(_))));
+    }
+
+    #[tokio::test]
+    async fn rows_of_many_workloads_stay_within_what_a_transaction_may_compare() {
+        let (ks, presence) = held().await;
+        let mut changes = Vec::new();
+        for n in 0..200 {
+            ks.put(format!("/workloads/w{n}"), "{}").await.unwrap();
+            changes.push(insert(&format!("w{n}"), "web"));
+        }
+        let applied = apply(&ks, &presence, &changes).await.unwrap();
+        assert!(matches!(applied, Applied::Done(Some(_))));
+        assert_eq!(count(&ks).await, 200);
+    }
+
+    #[tokio::test]
+    async fn large_rows_stay_within_the_bytes_of_a_transaction() {
+        let (ks, presence) = held().await;
+        ks.put("/workloads/shop", "{}").await.unwrap();
+        let large = (0..8).map(|n| match insert("shop", &format!("web.{n}")) {
+            Change::Insert(key, mut row) => {
+                row.labels.insert("l".into(), "x".repeat(400_000));
+                Change::Insert(key, row)
+            }
+            other => other,
+        });
+        let changes: Vec<_> = large.collect();
+        let applied = apply(&ks, &presence, &changes).await.unwrap();
+        assert!(matches!(applied, Applied::Done(Some(_))));
+        assert_eq!(count(&ks).await, 8);
+    }
+
+    #[tokio::test]
+    async fn a_workload_is_not_retired_while_a_row_of_it_exists_anywhere() {
+        let (ks, presence) = held().await;
+        ks.put("/workloads/compose-blog", "{}").await.unwrap();
+        ks.put("/containers/compose-blog/h2/web", "{}").await.unwrap();
+        let retire = [Change::Retire(FleetKey::Workload(
+            "compose-blog".parse().unwrap(),
+        ))];
+        let applied = apply(&ks, &presence, &retire).await.unwrap();
+        assert!(matches!(applied, Applied::Done(None)));
+        assert!(ks.get("/workloads/compose-blog").await.unwrap().is_some());
+        let row = tidewatch_core::key("/containers/compose-blog/h2/web").unwrap();
+        ks.delete(row).await.unwrap();
+        apply(&ks, &presence, &retire).await.unwrap();
+        assert!(ks.get("/workloads/compose-blog").await.unwrap().is_none());
+    }
+}

@@ -129,6 +129,11 @@ impl FakeDocker {
         };
     }
 
+    /// What it runs now, by id.
+    pub fn containers(&self) -> BTreeMap<String, Container> {
+        self.lock().containers.clone()
+    }
+
     /// Removes all containers, and tells nobody.
     pub fn clear(&self) {
         self.lock().containers.clear();

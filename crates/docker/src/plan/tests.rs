@@ -179,11 +179,11 @@ fn rule_5_of_several_placeholders_the_row_label_tells_which() {
         ("/deploy/proj/blue", r#"{"role":"web","host":"h1"}"#),
         ("/deploy/proj/green", r#"{"role":"web","host":"h1"}"#),
     ]);
-    let plain = labelled("c1", "proj", "web");
-    let plan = look(&mut view, std::slice::from_ref(&plain));
+    let unnamed = labelled("c1", "proj", "web");
+    let plan = look(&mut view, std::slice::from_ref(&unnamed));
     assert_eq!(why(&plan, "c1"), "no_deploy_row", "it could be either");
     let green = with_label(labelled("c2", "proj", "web"), "tidewatch.row", "green");
-    look(&mut view, &[plain, green]);
+    look(&mut view, &[unnamed, green]);
     assert_eq!(
         table(&view),
         ["proj/h1/blue c1 running", "proj/h1/green c2 running"],
