@@ -85,6 +85,13 @@ fn names_and_kinds_that_are_not_valid_are_refused() {
 }
 
 #[test]
+fn a_workload_of_the_compose_plugin_is_refused() {
+    let server = Server::start();
+    let declared = server.run(&["workload", "declare", "compose-shop", "--kind", "compose"]);
+    assert_error(&declared, 4, "compose");
+}
+
+#[test]
 fn nobody_there_is_said_with_a_hint() {
     for args in [
         &["get", "/k"][..],

@@ -7,6 +7,7 @@ mod bad_input;
 mod crash;
 mod data_dir;
 mod exec;
+mod fleet;
 mod help;
 mod keyspace;
 mod pipe;

@@ -72,7 +72,7 @@ fn settings_that_cannot_be_are_usage_errors() {
             &["--no-docker", "--docker", "unix:///var/run/docker.sock"],
             "--no-docker",
         ),
-        (&["--docker", "nonsense"], "unix:///var/run/docker.sock"),
+        (&["--docker", "nonsense"], "unix://"),
         (&["--docker", "=unix:///var/run/docker.sock"], "--docker"),
         (&["--docker", "unix:///a,unix:///b"], "name"),
         (&["--host-name", "a b"], "host"),

@@ -32,7 +32,33 @@ impl Server {
 
     /// A server at this address, on this directory.
     pub(crate) fn start_on(listen: &str, data_dir: &Path) -> Self {
-        let running = Running::start(&mut serve(listen, data_dir));
+        Self::running(serve(listen, data_dir), data_dir)
+    }
+
+    /// A server that looks for its Docker here.
+    pub(crate) fn start_with_docker(url: &str) -> Self {
+        let temp = TempDir::new().unwrap();
+        let data_dir = temp.path().join("data");
+        let mut command = tidewatch();
+        command
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--host-name",
+                "h9",
+                "--docker",
+                url,
+                "--data-dir",
+            ])
+            .arg(&data_dir);
+        let mut server = Self::running(command, &data_dir);
+        server.temp = Some(temp);
+        server
+    }
+
+    fn running(mut command: Command, data_dir: &Path) -> Self {
+        let running = Running::start(&mut command);
         let told = running.expect_on_stderr("serving on http://");
         let (_, rest) = told.split_once("serving on http://").unwrap();
         let end = rest
