@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use proptest::prelude::*;
 use tidewatch_core::ManualClock;
 use tidewatch_fleet::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -395,4 +396,40 @@ async fn dropping_a_subscription_closes_its_connection() {
     let events = engine_at(&scripted).subscribe(None).await.unwrap();
     drop(events);
     scripted.connection_ended().await;
+}
+
+/// An answer of a real engine in which some bytes are others.
+fn spoilt(answer: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let at = 0..answer.len();
+    proptest::collection::vec((at, any::<u8>()), 0..8).prop_map(move |changes| {
+        let mut bytes = answer.as_bytes().to_vec();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_spoilt_answer_is_an_error_or_a_list_of_containers_that_have_ids(
+        element in spoilt(include_str!("list_element.json")),
+    ) {
+        let body = [b"[".as_slice(), &element, b"]"].concat();
+        if let Ok(listing) = list::decode(&body, Scope::All) {
+            prop_assert!(listing.containers.len() + listing.undecodable >= 1);
+            for container in listing.containers {
+                prop_assert!(!container.id.is_empty() && !container.name.is_empty());
+            }
+        }
+        let _ = inspect::decode(&element);
+        let _ = daemon::decode_info(&element);
+    }
+
+    #[test]
+    fn a_spoilt_event_is_about_a_container_or_a_doubt_or_nothing(line in spoilt(START)) {
+        if let Some(DockerEvent::Container { id, .. }) = event::decode(&line) {
+            prop_assert!(!id.is_empty());
+        }
+    }
 }
