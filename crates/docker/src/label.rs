@@ -10,6 +10,9 @@ pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 /// `True` on a container that `docker compose run` made.
 pub const COMPOSE_ONE_OFF: &str = "com.docker.compose.oneoff";
+/// The id of the container (in some versions its name) that this one is to replace. Compose makes the
+/// new one first, removes the old one, and only then renames and starts the new one.
+pub const COMPOSE_REPLACE: &str = "com.docker.compose.replace";
 
 /// The names of our labels. Their prefix is a setting, so that containers labelled for another system
 /// can be read.

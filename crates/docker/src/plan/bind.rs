@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tidewatch_fleet::{
-    ContainerRow, DeployRow, Entry, FleetKey, HostName, Kind, Role, RowName, View, Workload, WorkloadId,
+    ContainerRow, DeployRow, Entry, FleetKey, HostName, Kind, Role, RowName, State, View, Workload,
+    WorkloadId,
 };
 
 use super::report::{BoundBy, Outcome, Reason, Verdict};
@@ -175,6 +176,9 @@ impl<'a> Planner<'a> {
     /// What a container without a row says of itself, or a plugin about it.
     fn wish(&mut self, container: &Container) -> Result<Wish, Reason> {
         let names = &self.host.labels;
+        if let Some(replaces) = self.replaces(container) {
+            return Err(Reason::Waiting { replaces });
+        }
         let managed = label::value(&container.labels, names.managed());
         let workload = label::value(&container.labels, names.workload_id());
         if managed == Some("false") {
@@ -216,6 +220,21 @@ impl<'a> Planner<'a> {
             Some(_) => Reason::NotManaged { label },
             None => Reason::NotLabelled { label },
         })
+    }
+
+    /// The container that this one was made to replace, if that is still there: a row of its own would
+    /// be one too many as soon as it is not.
+    fn replaces(&self, container: &Container) -> Option<String> {
+        if container.state != State::Created {
+            return None;
+        }
+        let replaces = label::value(&container.labels, label::COMPOSE_REPLACE)?;
+        let there = self.rows.values().any(|entry| {
+            let row = &entry.value;
+            let named = row.container_id == replaces || row.name == replaces;
+            named && row.container_id != container.id && !self.is_gone(row)
+        });
+        there.then(|| replaces.to_owned())
     }
 
     fn wish_for(&self, workload: WorkloadId, row: Option<RowName>, by: BoundBy) -> Result<Wish, Reason> {
@@ -309,7 +328,7 @@ impl<'a> Planner<'a> {
             return false;
         }
         let told = self.listing.undecodable == 0 && self.scope.contains(&row.container_id);
-        told || row.state == tidewatch_fleet::State::Missing
+        told || row.state == State::Missing
     }
 
     /// Whether a row was written for the daemon that answered, as far as can be told.

@@ -97,6 +97,11 @@ pub enum Reason {
         /// The other container's id.
         holder: String,
     },
+    /// It was made by Compose to replace a container that is still there, whose row it gets then.
+    Waiting {
+        /// The other container's id, or its name.
+        replaces: String,
+    },
     /// It was made by `docker compose run`.
     OneOff {
         /// The project.
@@ -116,6 +121,7 @@ impl Reason {
             Self::UnreadableWorkload { .. } => "unreadable_workload",
             Self::NoDeployRow { .. } => "no_deploy_row",
             Self::RowTaken { .. } => "row_taken",
+            Self::Waiting { .. } => "waiting",
             Self::OneOff { .. } => "one_off",
         }
     }
@@ -160,6 +166,10 @@ impl std::fmt::Display for Reason {
                 f,
                 "it claims row {workload}/{row}, which belongs to container {holder:.12}; remove that one, or \
                  give this one another row"
+            ),
+            Self::Waiting { replaces } => write!(
+                f,
+                "Compose made it to replace container {replaces:.12}, whose row it gets when that one is removed"
             ),
             Self::OneOff { project } => {
                 write!(

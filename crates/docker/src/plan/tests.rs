@@ -494,6 +494,37 @@ fn rule_13_our_labels_win_over_composes_and_over_names() {
 }
 
 #[test]
+fn a_container_that_compose_replaces_leaves_its_row_to_the_new_one() {
+    let service = |id: &str, name: &str| {
+        let container = with_label(Container::new(id, name), "com.docker.compose.project", "blog");
+        with_label(container, "com.docker.compose.service", "web")
+    };
+    let mut view = View::default();
+    let old = service("old", "blog-web-1");
+    look(&mut view, std::slice::from_ref(&old));
+    let mut new = with_label(
+        service("new", "old_blog-web-1"),
+        "com.docker.compose.replace",
+        "old",
+    );
+    new.state = State::Created;
+    let plan = look(&mut view, &[old.clone(), new.clone()]);
+    assert_eq!(table(&view), ["compose-blog/h1/web old running"]);
+    assert_eq!(why(&plan, "new"), "waiting");
+    // The look that follows the event of its making sees it alone.
+    let ids = ["new".to_owned()];
+    let listing = vec![new.clone()].into();
+    let alone = super::plan(&view, &listing, Scope::Ids(&ids), &BTreeMap::new(), &host());
+    assert_eq!((alone.changes.len(), why(&alone, "new")), (0, "waiting"));
+    new.name = "blog-web-1".into();
+    look(&mut view, std::slice::from_ref(&new));
+    assert_eq!(table(&view), ["compose-blog/h1/web new created"]);
+    new.state = State::Running;
+    look(&mut view, &[new]);
+    assert_eq!(table(&view), ["compose-blog/h1/web new running"]);
+}
+
+#[test]
 fn a_rename_changes_the_name_and_keeps_row_and_role() {
     let mut view = View::default();
     let mut container = with_label(
