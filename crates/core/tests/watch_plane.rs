@@ -1043,7 +1043,9 @@ mod previous {
         let mut watch = plane.registry.register("/a", options).unwrap().into_watch();
         plane.put("/a", "2");
         let batch = next_batch(&mut watch).await;
-        let event = batch.iter().next().unwrap().to_owned();
+        let event = batch.iter().next().unwrap();
+        assert!(matches!(event.prev(), Prev::Entry(prev) if prev.value.is_empty() && prev.version == 1));
+        let event = event.to_owned();
         assert_eq!((event.kv.value.len(), event.kv.version), (0, 2));
         assert_eq!(event.prev.unwrap().value.len(), 0);
     }

@@ -80,15 +80,20 @@ impl Batch {
     /// Events of a record, as the history holds them.
     pub fn shared(record: Arc<Record>, matching: Option<Arc<[u32]>>, view: View) -> Self {
         let (revision, time) = (record.revision, record.time);
-        let events = Events::Shared { record, matching };
-        Self {
+        let batch = Self {
             kind: BatchKind::Events,
             revision,
             partial: false,
             time,
-            events,
+            events: Events::Shared { record, matching },
             view,
+        };
+        if view.keys_only && view.prev_kv {
+            // Previous entries are handed out as they are held, so these are held without values.
+            let events = batch.iter().map(EventRef::to_owned).collect();
+            return Self::events(revision, time, events, view, false);
         }
+        batch
     }
 
     /// Events of one revision that are nobody else's. `partial` if more of the revision follow.
