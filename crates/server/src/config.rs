@@ -69,18 +69,22 @@ pub enum Adopt {
 pub struct Limits {
     /// The most connections at a time; further ones are closed at once.
     pub max_connections: usize,
-    /// The most calls and streams at a time on one connection.
+    /// The most calls and streams at a time on one connection; what is beyond waits in the client.
     pub max_streams_per_connection: u32,
+    /// The most watches at a time on one connection; further ones are refused.
+    pub max_watches_per_connection: usize,
     /// The largest gRPC message that is accepted, in bytes.
     pub max_request_bytes: usize,
 }
 
 impl Default for Limits {
-    /// 10 000 connections with 20 000 streams each, and gRPC's usual 4 MiB.
+    /// 10 000 connections with 20 000 streams each, half of which may be watches, so that a client that
+    /// goes on opening them is told before it waits without a word; and gRPC's usual 4 MiB.
     fn default() -> Self {
         Self {
             max_connections: 10_000,
             max_streams_per_connection: 20_000,
+            max_watches_per_connection: 10_000,
             max_request_bytes: 4 << 20,
         }
     }
@@ -159,6 +163,10 @@ impl Config {
             (
                 "limits.max_streams_per_connection",
                 limits.max_streams_per_connection as usize,
+            ),
+            (
+                "limits.max_watches_per_connection",
+                limits.max_watches_per_connection,
             ),
             ("limits.max_request_bytes", limits.max_request_bytes),
             ("watch.room", self.keyspace.watch.room),

@@ -10,6 +10,7 @@
 //! `tidewatch-core`; the reconciler is in `tidewatch-docker`.
 
 mod config;
+mod connection;
 mod error;
 mod grpc;
 mod http;

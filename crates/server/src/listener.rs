@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tower::Service;
 
 use crate::config::Limits;
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::http::Gate;
 use crate::metrics::Metrics;
@@ -130,6 +131,7 @@ impl Acceptor {
     fn serve(&self, builder: Builder<TokioExecutor>, stream: TcpStream) -> impl Future<Output = ()> + use<> {
         let (gate, readiness, clock) = (self.gate.clone(), self.readiness.clone(), self.clock.clone());
         let open = self.metrics.connection_opened();
+        let shared = Connection::new(self.limits.max_watches_per_connection);
         async move {
             let _open = open;
             // Events are small and must not wait for acknowledgements of what went before.
@@ -137,7 +139,8 @@ impl Acceptor {
                 tracing::debug!(%error, "failed to turn off Nagle's algorithm");
             }
             let (io, received) = Counted::new(stream);
-            let service = service_fn(move |request: Request<Incoming>| {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(shared.clone());
                 let mut router = gate.router();
                 async move {
                     Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {}))
@@ -225,5 +228,131 @@ impl AsyncWrite for Counted {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use tidewatch_core::ManualClock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::readiness::Stage;
+
+    struct Port {
+        addr: SocketAddr,
+        clock: ManualClock,
+        readiness: Readiness,
+        run: JoinHandle<()>,
+    }
+
+    impl Port {
+        async fn open(max_connections: usize) -> Self {
+            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let clock = ManualClock::new();
+            let readiness = Readiness::new();
+            let acceptor = Acceptor {
+                gate: Gate::new(Router::new()),
+                limits: Limits {
+                    max_connections,
+                    ..Limits::default()
+                },
+                readiness: readiness.clone(),
+                metrics: Arc::new(Metrics::new(Arc::new(clock.clone()))),
+                clock: Arc::new(clock.clone()),
+            };
+            Self {
+                addr,
+                clock,
+                readiness,
+                run: tokio::spawn(acceptor.run(listener)),
+            }
+        }
+
+        /// A connection that has been accepted, and a request answered on it.
+        async fn used(&self) -> TcpStream {
+            let mut stream = TcpStream::connect(self.addr).await.unwrap();
+            assert!(is_answered(&mut stream).await);
+            stream
+        }
+    }
+
+    /// Whether a request on the connection gets an answer, which has no body.
+    async fn is_answered(stream: &mut TcpStream) -> bool {
+        if stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .is_err()
+        {
+            return false;
+        }
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => answer.push(byte),
+                Err(_) => return false,
+            }
+        }
+        answer.starts_with(b"HTTP/1.1 404")
+    }
+
+    /// Whether the peer has closed the connection; waits until it has.
+    async fn closed(mut stream: TcpStream) -> bool {
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        let ended = tokio::time::timeout(Duration::from_secs(20), end).await;
+        // A reset is as good an end as any.
+        ended.is_ok()
+    }
+
+    /// Waits until the server waits for the head of a new connection.
+    async fn waiting(clock: &ManualClock) {
+        while clock.next_deadline().is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_closed_after_its_time() {
+        for opening in [&b""[..], b"PRI * HTTP/2"] {
+            let port = Port::open(10).await;
+            let mut silent = TcpStream::connect(port.addr).await.unwrap();
+            silent.write_all(opening).await.unwrap();
+            waiting(&port.clock).await;
+            port.clock.advance(HEAD_TIMEOUT);
+            assert!(closed(silent).await, "{opening:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_said_what_it_speaks_stays() {
+        let port = Port::open(10).await;
+        let mut used = port.used().await;
+        port.clock.advance(HEAD_TIMEOUT);
+        assert!(is_answered(&mut used).await);
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_are_closed_and_the_others_go_on() {
+        let port = Port::open(1).await;
+        let first = port.used().await;
+        let second = TcpStream::connect(port.addr).await.unwrap();
+        assert!(closed(second).await);
+        drop(first);
+        // The room comes back as soon as the server has noticed.
+        while !is_answered(&mut TcpStream::connect(port.addr).await.unwrap()).await {}
+    }
+
+    #[tokio::test]
+    async fn a_drain_closes_idle_connections_and_ends() {
+        let port = Port::open(10).await;
+        let idle = port.used().await;
+        port.readiness.advance(Stage::Draining);
+        assert!(closed(idle).await);
+        port.run.await.unwrap();
+        assert!(TcpStream::connect(port.addr).await.is_err());
     }
 }

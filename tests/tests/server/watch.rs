@@ -8,6 +8,7 @@ use tidewatch_proto::v1::keyspace_client::KeyspaceClient;
 use tidewatch_proto::v1::watch_client::WatchClient;
 use tidewatch_proto::v1::watch_ended::Reason;
 use tidewatch_proto::v1::watch_response::Response as Message;
+use tidewatch_server::{Config, Limits};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -386,6 +387,34 @@ async fn watchers_beyond_the_limit_are_refused_and_a_dropped_one_makes_room_at_o
     let mut client = WatchClient::new(server.channel().await);
     let status = client.watch(watch(key("/a"))).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    drop(first);
+    within("room for another watch", async {
+        while client.watch(watch(key("/a"))).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn watches_beyond_what_one_connection_may_hold_are_refused_on_it_alone() {
+    let server = TestServer::with(Config {
+        limits: Limits {
+            max_watches_per_connection: 1,
+            ..Limits::default()
+        },
+        ..config()
+    })
+    .await;
+    let mut client = WatchClient::new(server.channel().await);
+    let first = client.watch(watch(key("/a"))).await.unwrap();
+    let status = client.watch(watch(key("/a"))).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(
+        status.message().contains("limit of 1 watches on one connection"),
+        "{status}"
+    );
+    server.watch(watch(key("/a"))).await.created().await;
     drop(first);
     within("room for another watch", async {
         while client.watch(watch(key("/a"))).await.is_err() {

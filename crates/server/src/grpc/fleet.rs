@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use super::filter::{ContainerFilter, named};
 use super::joined::JoinedStream;
 use super::log::LogQuery;
-use super::{Answer, fleet_status, status};
+use super::{Answer, fleet_status, status, watch_slot};
 use crate::metrics::WatchMetrics;
 use crate::reconciler::{Reconcilers, trouble};
 
@@ -101,6 +101,7 @@ impl v1::fleet_server::Fleet for FleetService {
     }
 
     async fn watch_containers(&self, request: Request<v1::WatchContainersRequest>) -> Answer<JoinedStream> {
+        let slot = watch_slot(&request)?;
         let filter = ContainerFilter::try_from(request.into_inner().filter).map_err(status)?;
         let watch = WatchRequest {
             snapshot: true,
@@ -109,6 +110,7 @@ impl v1::fleet_server::Fleet for FleetService {
         let watch = self.keyspace.backend().watch(watch).await.map_err(status)?;
         Ok(Response::new(JoinedStream::new(
             watch,
+            slot,
             filter,
             self.metrics.clone(),
         )))

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::filter::ContainerFilter;
 use super::fleet::joined_row;
+use crate::connection::WatchSlot;
 use crate::metrics::{Up, WatchMetrics};
 
 /// The joined rows that pass a filter, kept up to date.
@@ -29,11 +30,17 @@ pub(crate) struct JoinedStream {
     ended: bool,
     metrics: WatchMetrics,
     _counted: Up,
+    _slot: Option<WatchSlot>,
 }
 
 impl JoinedStream {
     /// `watch` is one of [`View::ranges`] with a snapshot.
-    pub(crate) fn new(watch: Watch, filter: ContainerFilter, metrics: WatchMetrics) -> Self {
+    pub(crate) fn new(
+        watch: Watch,
+        slot: Option<WatchSlot>,
+        filter: ContainerFilter,
+        metrics: WatchMetrics,
+    ) -> Self {
         let position = watch.created();
         let created = Message::Created(v1::WatchCreated {
             watch_id: watch.id().0,
@@ -50,6 +57,7 @@ impl JoinedStream {
             waiting: [created].into(),
             ended: false,
             _counted: Up::new(&metrics.streams),
+            _slot: slot,
             metrics,
         }
     }

@@ -1,6 +1,7 @@
 //! What changed in the fleet, read from the keyspace's history.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tidewatch_core::watch::{EndReason, Start, View as Parts, WatchRequest};
@@ -19,6 +20,15 @@ const PROGRESS: Duration = Duration::from_millis(100);
 
 /// After how many batches other tasks get a turn: reading history waits for nothing by itself.
 const BATCHES_PER_TURN: u32 = 256;
+
+/// How often a read starts over because compaction overtook it. Once is rare; this often means that
+/// the history is shorter than a read takes.
+const MAX_ATTEMPTS: usize = 4;
+
+/// Why a log could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the history was compacted faster than it could be read")]
+struct Overtaken;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -44,13 +54,14 @@ impl LogQuery {
 
     /// Reads the history as it is now, oldest first.
     pub(super) async fn run(self, keyspace: &Keyspace) -> Result<v1::LogResponse, Error> {
-        loop {
-            let status = keyspace.status().await?;
+        let mut status = keyspace.status().await?;
+        for _ in 0..MAX_ATTEMPTS {
             if let Some(log) = self.clone().read(keyspace, &status).await? {
                 return Ok(log.into_response(&status));
             }
-            // The beginning was compacted away meanwhile; by now the history begins later.
+            status = keyspace.status().await?;
         }
+        Err(Error::Unavailable(Arc::new(Overtaken)))
     }
 
     /// None: the history no longer begins where it did.

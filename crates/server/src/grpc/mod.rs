@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use axum::Router;
 use tidewatch_proto::{FILE_DESCRIPTOR_SET, error, v1};
 use tonic::service::Routes;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use admin::AdminService;
 use fleet::FleetService;
@@ -24,6 +24,7 @@ pub(crate) use health::Health;
 use keyspace::KeyspaceService;
 use watch::WatchService;
 
+use crate::connection::{Connection, WatchSlot};
 use crate::metrics::WatchMetrics;
 use crate::reconciler::Reconcilers;
 use crate::store::Store;
@@ -81,6 +82,12 @@ fn reflection()
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors were made by the compiler that made the services")
+}
+
+/// Takes room for a watch on the connection that a request came on.
+fn watch_slot<T>(request: &Request<T>) -> Result<Option<WatchSlot>, Status> {
+    let connection = request.extensions().get::<Connection>();
+    connection.map(Connection::watch_slot).transpose().map_err(status)
 }
 
 /// The one way from an error of the keyspace to a status.

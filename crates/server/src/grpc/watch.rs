@@ -14,7 +14,8 @@ use tidewatch_proto::v1;
 use tidewatch_proto::watch::{MAX_RESPONSE_BYTES, created, ended, responses};
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{status, watch_slot};
+use crate::connection::WatchSlot;
 use crate::metrics::{Up, WatchMetrics};
 
 /// The service.
@@ -29,9 +30,10 @@ impl v1::watch_server::Watch for WatchService {
     type WatchStream = WatchStream;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<WatchStream>, Status> {
+        let slot = watch_slot(&request)?;
         let request = request.into_inner().try_into().map_err(status)?;
         let watch = self.keyspace.backend().watch(request).await.map_err(status)?;
-        Ok(Response::new(WatchStream::new(watch, self.metrics.clone())))
+        Ok(Response::new(WatchStream::new(watch, slot, self.metrics.clone())))
     }
 }
 
@@ -44,16 +46,18 @@ pub(crate) struct WatchStream {
     ended: bool,
     metrics: WatchMetrics,
     _counted: Up,
+    _slot: Option<WatchSlot>,
 }
 
 impl WatchStream {
-    pub(crate) fn new(watch: Watch, metrics: WatchMetrics) -> Self {
+    pub(crate) fn new(watch: Watch, slot: Option<WatchSlot>, metrics: WatchMetrics) -> Self {
         let first = created(&watch);
         Self {
             watch,
             waiting: vec![first].into_iter(),
             ended: false,
             _counted: Up::new(&metrics.streams),
+            _slot: slot,
             metrics,
         }
     }

@@ -130,3 +130,79 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tidewatch_core::SystemClock;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn state() -> HttpState {
+        HttpState {
+            readiness: Readiness::new(),
+            metrics: Arc::new(Metrics::new(SystemClock::shared())),
+            in_flight: InFlight::default(),
+            host_rule: HostRule::LoopbackOnly,
+        }
+    }
+
+    async fn get(router: &Router, path: &str, content_type: &str) -> Response {
+        let request = Request::get(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::empty())
+            .unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_recovers_is_alive_not_ready_and_says_so_to_everybody() {
+        let state = state();
+        let gate = Gate::new(startup_router(&state));
+        for (path, status) in [
+            ("/healthz", StatusCode::OK),
+            ("/metrics", StatusCode::OK),
+            ("/readyz", StatusCode::SERVICE_UNAVAILABLE),
+            ("/anything", StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            assert_eq!(
+                get(&gate.router(), path, "text/plain").await.status(),
+                status,
+                "{path}"
+            );
+        }
+        let call = get(&gate.router(), "/tidewatch.v1.Keyspace/Get", "application/grpc").await;
+        let status = Status::from_header_map(call.headers()).unwrap();
+        assert_eq!(
+            (status.code(), status.message()),
+            (tonic::Code::Unavailable, "the server is recovering")
+        );
+
+        gate.open(router(Router::new(), &state));
+        state.readiness.advance(Stage::Serving);
+        assert_eq!(
+            get(&gate.router(), "/readyz", "text/plain").await.status(),
+            StatusCode::OK
+        );
+        assert_eq!(
+            get(&gate.router(), "/anything", "text/plain").await.status(),
+            StatusCode::NOT_FOUND
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_drains_is_alive_and_not_ready() {
+        let state = state();
+        let router = router(Router::new(), &state);
+        state.readiness.advance(Stage::Draining);
+        assert_eq!(
+            get(&router, "/healthz", "text/plain").await.status(),
+            StatusCode::OK
+        );
+        let ready = get(&router, "/readyz", "text/plain").await;
+        assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+}
