@@ -181,7 +181,7 @@ mod tests {
     async fn held() -> (Keyspace, Presence) {
         let ks = Keyspace::memory();
         let presence = Presence::new(ks.clone(), "h1".parse().unwrap(), "i1".into());
-        assert_eq!(presence.keep().await.unwrap(), Hold::Ours);
+        assert_eq!(presence.keep().await.unwrap(), Hold::Anew);
         (ks, presence)
     }
 

@@ -14,6 +14,10 @@ pub const COMPOSE_ONE_OFF: &str = "com.docker.compose.oneoff";
 /// new one first, removes the old one, and only then renames and starts the new one.
 pub const COMPOSE_REPLACE: &str = "com.docker.compose.replace";
 
+/// The most bytes of labels in a row (64 KiB). Docker sets no bound, and one container with labels
+/// beyond a value's limit must not keep a whole host from being written. Compose's own are about 2 kB.
+pub const MAX_KEPT_BYTES: usize = 64 * 1024;
+
 /// The names of our labels. Their prefix is a setting, so that containers labelled for another system
 /// can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +62,19 @@ impl LabelNames {
         &self.row
     }
 
-    /// Those labels that rows keep: Compose's and ours. Others may hold anything, secrets included.
+    /// Those labels that rows keep: Compose's and ours, as far as they fit [`MAX_KEPT_BYTES`]. Others
+    /// may hold anything, secrets included.
     pub fn kept(&self, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let ours = |name: &str| name.starts_with(COMPOSE) || name.starts_with(&self.prefix);
+        let mut room = MAX_KEPT_BYTES;
+        let mut fits = |name: &str, value: &str| {
+            let left = room.checked_sub(name.len() + value.len());
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
         labels
             .iter()
-            .filter(|(name, _)| ours(name))
+            .filter(|(name, value)| ours(name) && fits(name, value))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
     }

@@ -25,11 +25,27 @@ pub(crate) struct Presence {
     lease: Mutex<Option<LeaseId>>,
 }
 
+impl Hold {
+    pub(crate) fn is_ours(&self) -> bool {
+        !matches!(self, Self::Theirs(_))
+    }
+
+    /// The instance that has the host, if it is not ours.
+    pub(crate) fn held_by(&self) -> &str {
+        match self {
+            Self::Theirs(instance) => instance,
+            Self::Ours | Self::Anew => "",
+        }
+    }
+}
+
 /// Whether a host is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// It is.
+    /// It is, and has been since the last time that was said.
     Ours,
+    /// It is again, or for the first time: somebody else may have had it in between.
+    Anew,
     /// Another instance has it.
     Theirs(String),
 }
@@ -114,7 +130,7 @@ impl Presence {
         let response = self.keyspace.txn(create).await?;
         if response.succeeded {
             *held = Some(grant.id);
-            return Ok(Hold::Ours);
+            return Ok(Hold::Anew);
         }
         let found = match response.responses.into_iter().next() {
             Some(OpResponse::Range(mut range)) => range.kvs.pop(),
@@ -136,7 +152,7 @@ impl Presence {
             .put(put());
         if self.keyspace.txn(replace).await?.succeeded {
             *held = Some(grant.id);
-            return Ok(Hold::Ours);
+            return Ok(Hold::Anew);
         }
         let _ = self.keyspace.lease_revoke(grant.id).await;
         Ok(Hold::Theirs(String::new()))

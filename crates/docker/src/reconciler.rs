@@ -368,15 +368,9 @@ impl<I: DockerInspect> Worker<I> {
     }
 
     pub(crate) fn note_hold(&self, hold: &Hold) -> Result<(), Error> {
-        self.status.update(|status| {
-            status.ours = Some(*hold == Hold::Ours);
-            status.held_by = match hold {
-                Hold::Ours => String::new(),
-                Hold::Theirs(instance) => instance.clone(),
-            };
-        });
+        self.status.note_hold(hold);
         match hold {
-            Hold::Ours => Ok(()),
+            Hold::Ours | Hold::Anew => Ok(()),
             Hold::Theirs(instance) => Err(Error::NotOurs {
                 host: self.host.clone(),
                 instance: instance.clone(),

@@ -102,18 +102,19 @@ impl Parts {
             let limit = self.settings.store_deadline;
             let hold = within(&*self.clock, limit, presence.keep()).await;
             let pause = match hold {
-                Some(Ok(Hold::Ours)) => {
+                Some(Ok(hold)) => {
                     backoff.reset();
-                    if self.status.snapshot().ours != Some(true) {
-                        self.note_hold(&Hold::Ours);
-                        // Whatever happened while nobody looked after the host.
+                    let regained = hold == Hold::Anew || !self.status.is_ours();
+                    self.status.note_hold(&hold);
+                    if hold.is_ours() && regained {
+                        // Whatever happened while nobody, or somebody else, looked after the host.
                         self.put(|agenda| agenda.doubt(Cause::Connected));
                     }
-                    RENEW_INTERVAL
-                }
-                Some(Ok(hold @ Hold::Theirs(_))) => {
-                    self.note_hold(&hold);
-                    CLAIM_INTERVAL
+                    if hold.is_ours() {
+                        RENEW_INTERVAL
+                    } else {
+                        CLAIM_INTERVAL
+                    }
                 }
                 Some(Err(error)) => {
                     self.note_store_error(&chain(&error));
@@ -232,7 +233,7 @@ impl Parts {
     async fn work<L: DockerLister, I: DockerInspect>(&self, lister: &L, worker: &mut Worker<I>) -> ListError {
         let mut backoff = self.backoff();
         loop {
-            if self.status.snapshot().ours != Some(true) {
+            if !self.status.is_ours() {
                 self.bell.notified().await;
                 continue;
             }
@@ -286,20 +287,6 @@ impl Parts {
     fn note_lag(&self, since: Instant) {
         let lag = self.clock.now() - since;
         self.status.update(|status| status.lag = lag);
-    }
-
-    fn note_hold(&self, hold: &Hold) {
-        let held_by = match hold {
-            Hold::Ours => String::new(),
-            Hold::Theirs(instance) => instance.clone(),
-        };
-        self.status.update(|status| {
-            if *hold != Hold::Ours && status.held_by != held_by {
-                tracing::warn!(host = %self.status.host(), instance = %held_by, "another instance reconciles this host");
-            }
-            status.ours = Some(*hold == Hold::Ours);
-            status.held_by = held_by;
-        });
     }
 
     fn note_store_error(&self, error: &str) {

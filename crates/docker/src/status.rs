@@ -10,6 +10,7 @@ use tidewatch_fleet::HostName;
 
 use crate::lister::Daemon;
 use crate::plan::{Plan, Verdict};
+use crate::presence::Hold;
 
 /// A handle on what a reconciler says about itself. Clones share it; reading it costs a short lock
 /// and disturbs nobody.
@@ -133,6 +134,21 @@ impl ReconcilerStatus {
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut StatusSnapshot)) {
         change(&mut self.lock().snapshot);
+    }
+
+    /// Whether the host is ours, as far as is known.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.lock().snapshot.ours == Some(true)
+    }
+
+    pub(crate) fn note_hold(&self, hold: &Hold) {
+        let (ours, held_by) = (hold.is_ours(), hold.held_by());
+        let status = &mut self.lock().snapshot;
+        if !ours && status.held_by != held_by {
+            tracing::warn!(host = %self.host, instance = %held_by, "another instance reconciles this host");
+        }
+        status.ours = Some(ours);
+        held_by.clone_into(&mut status.held_by);
     }
 
     pub(crate) fn set_skipped(&self, skipped: Vec<(String, String)>) {

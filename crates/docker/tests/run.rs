@@ -1,7 +1,11 @@
 //! A reconciler that runs: what it hears, when it looks, and what it does when something fails.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod world;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewatch_core::{Clock, Keyspace, ManualClock};
@@ -9,6 +13,7 @@ use tidewatch_docker::fake::{Call, FakeDocker, Fault};
 use tidewatch_docker::{Facts, Network};
 use tidewatch_fleet::State;
 
+use world::stalled::Stalled;
 use world::{World, labelled, ms, secs};
 
 #[tokio::test]
@@ -232,7 +237,7 @@ async fn rule_12_a_hanging_host_delays_no_other() {
     let reconciler = tidewatch_docker::Reconciler::builder("h2".parse().unwrap(), other.clone())
         .keyspace(world.ks.clone())
         .events(other.clone())
-        .clock(std::sync::Arc::new(world.clock.clone()))
+        .clock(Arc::new(world.clock.clone()))
         .build();
     tokio::spawn(reconciler.run(std::future::pending()));
     world.settle().await;
@@ -570,4 +575,103 @@ async fn a_keyspace_that_is_gone_is_tried_again_and_told() {
     world.pass(secs(5)).await;
     assert!(world.status.snapshot().store_error.contains("closed"));
     assert!(world.clock.next_deadline().unwrap() > world.clock.now());
+}
+
+/// A running world whose keyspace can be stalled; the rows are read around that.
+async fn stalled() -> (World, Arc<Stalled>) {
+    let clock = ManualClock::new();
+    let ks = world::keyspace(&clock);
+    ks.put("/workloads/shop", r#"{"id":"shop","kind":"stack"}"#)
+        .await
+        .unwrap();
+    let stalled = Stalled::over(ks.clone());
+    let mut world = World::start(clock, Keyspace::new(stalled.clone()), FakeDocker::new("d1"), "i1");
+    world
+        .until("the first resync", || world.status.snapshot().resyncs > 0)
+        .await;
+    world.settle().await;
+    world.ks = ks;
+    (world, stalled)
+}
+
+#[tokio::test]
+async fn rule_11_the_event_reader_never_waits_for_the_keyspace() {
+    let (world, stalled) = stalled().await;
+    stalled.hangs.store(true, Ordering::SeqCst);
+    world.docker.put(labelled("c0", "shop", "web"));
+    world
+        .until("the keyspace hangs", || *stalled.waiting.lock().unwrap() > 0)
+        .await;
+    for n in 1..5_000 {
+        world.docker.emit(&format!("c{n}"), "start");
+    }
+    world
+        .until("all events are read", || world.status.snapshot().events == 5_000)
+        .await;
+    stalled.hangs.store(false, Ordering::SeqCst);
+    world.pass(secs(16)).await;
+    assert_eq!(world.rows().await, ["shop/web c0 running"]);
+}
+
+#[tokio::test]
+async fn what_happened_while_the_keyspace_was_out_of_reach_is_written_when_it_is_back() {
+    let (world, stalled) = stalled().await;
+    world.docker.put(labelled("c1", "shop", "web"));
+    world.until_rows(&["shop/web c1 running"]).await;
+    stalled.unreachable.store(true, Ordering::SeqCst);
+    world.docker.put(labelled("c2", "shop", "db"));
+    world.docker.remove("c1");
+    world.pass(secs(5)).await;
+    assert!(world.status.snapshot().store_error.contains("cannot be reached"));
+    assert_eq!(
+        world.status.snapshot().reachable,
+        Some(true),
+        "that is not the daemon's fault"
+    );
+    stalled.unreachable.store(false, Ordering::SeqCst);
+    world.pass(secs(6)).await;
+    assert_eq!(world.rows().await, ["shop/db c2 running", "shop/web c1 missing"]);
+    assert_eq!(world.status.snapshot().store_error, "");
+}
+
+#[tokio::test]
+async fn a_list_that_hangs_while_pings_are_answered_is_given_up_after_its_deadline() {
+    let world = World::new(&["shop"]).await;
+    world.docker.put(labelled("c1", "shop", "web"));
+    world.until_rows(&["shop/web c1 running"]).await;
+    world.docker.fail_next(Call::List, Fault::Hang);
+    world.docker.remove_silently("c1");
+    world.docker.emit_doubt();
+    world.pass(ms(29_900)).await;
+    assert!(world.host().await.reachable);
+    world.pass(ms(200)).await;
+    assert!(!world.host().await.reachable);
+    assert_eq!(
+        world.rows().await,
+        ["shop/web c1 running"],
+        "what cannot be listed is not gone"
+    );
+    world.pass(secs(1)).await;
+    assert!(world.host().await.reachable);
+    assert_eq!(world.rows().await, ["shop/web c1 missing"]);
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_inspected_gets_its_row_all_the_same() {
+    let world = World::new(&["shop"]).await;
+    world.docker.fail_next(Call::Inspect, Fault::unreachable());
+    world.docker.put(labelled("c1", "shop", "web"));
+    world.until_rows(&["shop/web c1 running"]).await;
+    assert!(world.host().await.reachable);
+}
+
+#[tokio::test]
+async fn after_its_lease_was_lost_the_host_is_claimed_again_and_listed_again() {
+    let world = World::new(&["shop"]).await;
+    let alive = world.ks.get("/alive/h1").await.unwrap().unwrap();
+    world.ks.lease_revoke(alive.lease.unwrap()).await.unwrap();
+    world.docker.put_silently(labelled("c1", "shop", "web"));
+    world.pass(secs(4)).await;
+    assert_eq!(world.rows().await, ["shop/web c1 running"]);
+    assert!(world.ks.get("/alive/h1").await.unwrap().is_some());
 }

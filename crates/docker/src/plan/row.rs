@@ -9,6 +9,16 @@ use crate::container::{Container, Protocol};
 use crate::inspect::Facts;
 use crate::label::{self, LabelNames};
 
+/// The most ports in a row, the first ones in order. A media server that publishes ten thousand would
+/// need a value larger than a key may have.
+pub(super) const MAX_PORTS: usize = 512;
+
+/// The most networks in a row, the first ones in order.
+const MAX_NETWORKS: usize = 128;
+
+/// The most characters of what Docker says about a failed start.
+const MAX_REASON_CHARS: usize = 1024;
+
 /// All there is to know about a container and its row.
 pub(super) struct Seen<'a> {
     pub(super) container: &'a Container,
@@ -72,6 +82,7 @@ pub(super) fn desired(seen: &Seen<'_>) -> ContainerRow {
     row.health = container.health;
     row.networks.clone_from(&container.networks);
     row.networks.sort();
+    row.networks.truncate(MAX_NETWORKS);
     row.labels = seen.host.labels.kept(&container.labels);
     row.exit_code = exit_code(container, seen.facts);
     take_ports(&mut row, container);
@@ -94,6 +105,7 @@ fn take_ports(row: &mut ContainerRow, container: &Container) {
     row.ports.clone_from(&container.ports);
     row.ports.sort();
     row.ports.dedup();
+    row.ports.truncate(MAX_PORTS);
     let first_tcp = row.ports.iter().find(|port| port.protocol == Protocol::Tcp);
     row.port = first_tcp.or(row.ports.first()).map(|port| port.private);
 }
@@ -123,7 +135,7 @@ fn take_facts(row: &mut ContainerRow, seen: &Seen<'_>) {
         row.restart_count = facts.restart_count;
         row.started_at.clone_from(&facts.started_at);
         if row.state != State::Running {
-            row.reason.clone_from(&facts.error);
+            row.reason = facts.error.chars().take(MAX_REASON_CHARS).collect();
         }
         return;
     }

@@ -525,6 +525,34 @@ fn a_container_that_compose_replaces_leaves_its_row_to_the_new_one() {
 }
 
 #[test]
+fn whatever_a_container_carries_its_row_stays_far_below_the_limit_of_a_value() {
+    let mut view = view(&[SHOP]);
+    let mut container = labelled("c1", "shop", "web");
+    for n in 0..2_000 {
+        container
+            .labels
+            .insert(format!("com.docker.compose.{n:04}"), "x".repeat(4_000));
+    }
+    container.ports = (1..=u16::MAX)
+        .map(|private| Port {
+            protocol: Protocol::Tcp,
+            private,
+            public: Some(private),
+            ip: "0.0.0.0".into(),
+        })
+        .collect();
+    let plan = look(&mut view, &[container]);
+    let [Change::Insert(_, row)] = &plan.changes[..] else {
+        panic!();
+    };
+    assert!(value::encode(row).len() < 256 * 1024);
+    assert_eq!(
+        (row.port, row.labels["tidewatch.role"].as_str()),
+        (Some(1), "web")
+    );
+}
+
+#[test]
 fn a_rename_changes_the_name_and_keeps_row_and_role() {
     let mut view = View::default();
     let mut container = with_label(
