@@ -136,6 +136,9 @@ impl Server {
         gate.open(http::router(services.into_router(), &state));
         state.readiness.advance(Stage::Serving);
         health.serving().await;
+        if !self.local_addr.ip().is_loopback() {
+            tracing::warn!(address = %self.local_addr, "whoever can reach this address can read and write everything");
+        }
         tracing::info!(address = %self.local_addr, instance = store.instance, "serving");
         ready();
 

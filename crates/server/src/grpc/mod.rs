@@ -66,7 +66,9 @@ impl Services {
             started: self.started,
         };
         Routes::new(self.health.service())
-            .add_service(reflection())
+            .add_service(reflection().build_v1().expect(DESCRIPTORS_FIT))
+            // Most tools still ask for this one.
+            .add_service(reflection().build_v1alpha().expect(DESCRIPTORS_FIT))
             .add_service(v1::keyspace_server::KeyspaceServer::new(keyspace).max_decoding_message_size(max))
             .add_service(v1::watch_server::WatchServer::new(watch).max_decoding_message_size(max))
             .add_service(v1::fleet_server::FleetServer::new(fleet).max_decoding_message_size(max))
@@ -75,14 +77,15 @@ impl Services {
     }
 }
 
-fn reflection()
--> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+/// What reflection tells about: our services and health.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors were made by the compiler that made the services")
 }
+
+/// Why building it cannot fail.
+const DESCRIPTORS_FIT: &str = "the descriptors were made by the compiler that made the services";
 
 /// Takes room for a watch on the connection that a request came on.
 fn watch_slot<T>(request: &Request<T>) -> Result<Option<WatchSlot>, Status> {

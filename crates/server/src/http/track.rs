@@ -69,6 +69,7 @@ pub(crate) async fn track(
     let made_up = !known || (face == Face::Grpc && code == Code::Unimplemented as u16);
     let method = if made_up { "other" } else { &path };
     metrics.request_answered(started, face, method, code);
+    tracing::debug!(path, code, "answered");
     response
 }
 
