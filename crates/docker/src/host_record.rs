@@ -59,6 +59,11 @@ impl HostRecord {
         }
     }
 
+    /// What is written is not to be relied on.
+    pub(crate) fn forget(&mut self) {
+        self.written = None;
+    }
+
     /// Writes the key if it says something else than is known, and the host is ours.
     pub(crate) async fn write(&mut self, keyspace: &Keyspace, presence: &Presence) -> Result<(), Error> {
         let Some(state) = self.state.clone() else {

@@ -1,7 +1,17 @@
 //! Writes what a Docker host really runs into a Tidewatch keyspace.
 //!
+//! A [`Reconciler`] per host compares what its Docker shows with the rows below `/containers/` and
+//! writes the difference. It needs a [`DockerLister`]; [`DockerEvents`] make it quick, and
+//! [`DockerInspect`] tells it what a list does not. [`Engine`](engine::Engine) is all three for a real
+//! daemon (feature `bollard`), [`FakeDocker`](fake::FakeDocker) for tests.
+//!
+//! State comes from lists alone: an event only says what is worth listing again, so that a lost one
+//! costs time and never truth. What to write is decided by [`plan()`], which is pure; it is then applied
+//! in one transaction, fenced by the host's lease, so that two reconcilers never write the same rows.
+//!
 //! # What this crate does not do
-//! It only observes: it starts, stops and changes no container, and needs nothing but GET.
+//! It only observes: it starts, stops and changes no container, and needs nothing but GET. It writes
+//! no deployer's key. It spawns no task: [`Reconciler::run`] is a future.
 
 mod agenda;
 mod apply;

@@ -14,6 +14,10 @@ pub const LEASE_TTL: Duration = Duration::from_secs(10);
 /// How often the lease is kept alive: two may be lost.
 pub(crate) const RENEW_INTERVAL: Duration = Duration::from_millis(3_300);
 
+/// How often a claim is tried at once when the key changes in between: it is absent, then our own
+/// former one, then that has expired.
+const MAX_CLAIMS: usize = 4;
+
 /// The claim of one reconciler on its host.
 pub(crate) struct Presence {
     keyspace: Keyspace,
@@ -82,29 +86,24 @@ impl Presence {
         range.kvs.first().is_some_and(|kv| kv.value == self.value)
     }
 
-    /// Makes sure that the lease lives and the key is there; without a lease, claims the host.
+    /// Makes sure that the lease lives and the key is there; without them, claims the host.
     pub(crate) async fn keep(&self) -> Result<Hold, Error> {
         let mut lease = self.lease.lock().await;
         if let Some(id) = *lease {
             match self.keyspace.lease_keep_alive(id).await {
-                Ok(_) => return Ok(Hold::Ours),
-                Err(Error::LeaseNotFound { .. }) => *lease = None,
+                // Somebody may have deleted or overwritten the key by hand.
+                Ok(_) if self.is_there(id).await? => return Ok(Hold::Ours),
+                Ok(_) | Err(Error::LeaseNotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        self.give_up(&mut lease).await;
         self.claim(&mut lease).await
     }
 
-    /// Claims the host again after the fence was found broken, unless that was put right in between.
-    pub(crate) async fn reclaim(&self) -> Result<Hold, Error> {
-        let mut lease = self.lease.lock().await;
+    async fn is_there(&self, lease: LeaseId) -> Result<bool, Error> {
         let stored = self.keyspace.get(self.key.to_bytes()).await?;
-        let held = lease.is_some() && stored.is_some_and(|kv| kv.lease == *lease && kv.value == self.value);
-        if held {
-            return Ok(Hold::Ours);
-        }
-        self.give_up(&mut lease).await;
-        self.claim(&mut lease).await
+        Ok(stored.is_some_and(|kv| kv.lease == Some(lease) && kv.value == self.value))
     }
 
     /// Gives the host up, so that it counts as not observed at once.
@@ -122,39 +121,45 @@ impl Presence {
 
     async fn claim(&self, held: &mut Option<LeaseId>) -> Result<Hold, Error> {
         let (_, grant) = self.keyspace.lease_grant(None, LEASE_TTL).await?;
-        let put = || PutRequest::new(self.key.to_bytes(), self.value.clone()).lease(grant.id);
-        let create = Txn::new()
-            .when(Compare::absent(self.key.to_range()))
-            .put(put())
-            .or_else(self.question());
-        let response = self.keyspace.txn(create).await?;
-        if response.succeeded {
+        let claimed = self.claim_under(grant.id).await;
+        if let Ok(Hold::Anew) = claimed {
             *held = Some(grant.id);
-            return Ok(Hold::Anew);
-        }
-        let found = match response.responses.into_iter().next() {
-            Some(OpResponse::Range(mut range)) => range.kvs.pop(),
-            _ => None,
-        };
-        let Some(found) = found else {
-            // It went away in between; the next attempt finds it absent.
+        } else {
+            // A lease without a key would only wait for its end.
             let _ = self.keyspace.lease_revoke(grant.id).await;
-            return Ok(Hold::Theirs(String::new()));
-        };
-        let holder = serde_json::from_slice::<Alive>(&found.value).ok();
-        if let Some(holder) = holder.filter(|holder| holder.instance != self.instance) {
-            let _ = self.keyspace.lease_revoke(grant.id).await;
-            return Ok(Hold::Theirs(holder.instance));
         }
-        // Our own, of a former life, or nobody's: it is ours if nobody was faster.
-        let replace = Txn::new()
-            .when(Compare::mod_revision(self.key.to_range(), found.mod_revision))
-            .put(put());
-        if self.keyspace.txn(replace).await?.succeeded {
-            *held = Some(grant.id);
-            return Ok(Hold::Anew);
+        claimed
+    }
+
+    async fn claim_under(&self, lease: LeaseId) -> Result<Hold, Error> {
+        let mut unchanged = Compare::absent(self.key.to_range());
+        let mut holder = String::from("somebody else");
+        for _ in 0..MAX_CLAIMS {
+            let put = PutRequest::new(self.key.to_bytes(), self.value.clone()).lease(lease);
+            let claim = Txn::new().when(unchanged).put(put).or_else(self.question());
+            let response = self.keyspace.txn(claim).await?;
+            if response.succeeded {
+                return Ok(Hold::Anew);
+            }
+            let found = match response.responses.into_iter().next() {
+                Some(OpResponse::Range(mut range)) => range.kvs.pop(),
+                _ => None,
+            };
+            unchanged = match found {
+                // It went away in between.
+                None => Compare::absent(self.key.to_range()),
+                Some(found) => {
+                    if let Ok(alive) = serde_json::from_slice::<Alive>(&found.value) {
+                        if alive.instance != self.instance {
+                            return Ok(Hold::Theirs(alive.instance));
+                        }
+                        holder = alive.instance;
+                    }
+                    // Our own, of a former life, or nobody's: it is ours if nobody is faster.
+                    Compare::mod_revision(self.key.to_range(), found.mod_revision)
+                }
+            };
         }
-        let _ = self.keyspace.lease_revoke(grant.id).await;
-        Ok(Hold::Theirs(String::new()))
+        Ok(Hold::Theirs(holder))
     }
 }

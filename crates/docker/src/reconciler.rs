@@ -251,7 +251,7 @@ impl<I: DockerInspect> Worker<I> {
                 }
                 Applied::Conflict => {}
                 Applied::FenceLost => {
-                    let hold = self.store(self.presence.reclaim()).await?;
+                    let hold = self.store(self.presence.keep()).await?;
                     self.note_hold(&hold)?;
                 }
             }
@@ -267,6 +267,10 @@ impl<I: DockerInspect> Worker<I> {
         match within(&*self.clock, limit, read).await {
             Some(read) => drop(read?),
             None => return Err(Error::KeyspaceTimeout { after: limit }),
+        }
+        if !self.view.hosts.contains_key(&self.host) {
+            // Somebody has removed it; the next look writes it again.
+            self.record.forget();
         }
         let skipped = self.view.skipped.iter().map(|(key, skipped)| {
             let key = String::from_utf8_lossy(key).into_owned();

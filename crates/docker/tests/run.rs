@@ -675,3 +675,18 @@ async fn after_its_lease_was_lost_the_host_is_claimed_again_and_listed_again() {
     assert_eq!(world.rows().await, ["shop/web c1 running"]);
     assert!(world.ks.get("/alive/h1").await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn keys_about_the_host_that_somebody_deletes_come_back() {
+    let world = World::new(&[]).await;
+    for key in ["/alive/h1", "/hosts/h1"] {
+        world.ks.delete(tidewatch_core::key(key).unwrap()).await.unwrap();
+    }
+    world.pass(secs(4)).await;
+    assert!(
+        world.ks.get("/alive/h1").await.unwrap().is_some(),
+        "with the next keep-alive"
+    );
+    world.pass(secs(130)).await;
+    assert!(world.host().await.reachable, "with the next resync but one");
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tidewatch_core::txn::{Header, Op, OpResponse, RangeRequest, Txn};
-use tidewatch_core::{KeyRange, KeyValue, Keyspace, Revision};
+use tidewatch_core::{KeyRange, KeyValue, Keyspace, KeyspaceId, Revision};
 
 use crate::container::ContainerRow;
 use crate::deploy::DeployRow;
@@ -34,6 +34,8 @@ pub struct View {
     pub alive: BTreeMap<HostName, Entry<Alive>>,
     /// Keys that could not be read as what they should be, and why.
     pub skipped: BTreeMap<Bytes, Skipped>,
+    /// The keyspace it was last read from: only within one is an entry of the same revision the same.
+    keyspace: Option<KeyspaceId>,
 }
 
 /// A decoded value with the revision it was written at.
@@ -92,6 +94,11 @@ impl View {
         };
         let response = keyspace.txn(read).await?;
         let mut before = std::mem::take(self);
+        let keyspace = Some(response.header.keyspace);
+        if before.keyspace != keyspace {
+            before = Self::default();
+        }
+        self.keyspace = keyspace;
         for answer in &response.responses {
             if let OpResponse::Range(range) = answer {
                 for kv in &range.kvs {

@@ -151,3 +151,18 @@ async fn a_view_that_is_read_again_decodes_what_changed_and_forgets_what_is_gone
     assert_eq!((view.workloads.len(), view.skipped.len()), (0, 0));
     assert_eq!(view.deploy.values().next().unwrap().value.subdomain, "x");
 }
+
+#[tokio::test]
+async fn a_view_takes_nothing_over_from_another_keyspace_where_revisions_happen_to_agree() {
+    let (one, other) = (Keyspace::memory(), Keyspace::memory());
+    one.put("/deploy/shop/blue", r#"{"subdomain":"one"}"#)
+        .await
+        .unwrap();
+    other
+        .put("/deploy/shop/blue", r#"{"subdomain":"other"}"#)
+        .await
+        .unwrap();
+    let (_, mut view) = View::read(&one).await.unwrap();
+    view.refresh(&other).await.unwrap();
+    assert_eq!(view.deploy.values().next().unwrap().value.subdomain, "other");
+}
