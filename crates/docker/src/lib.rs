@@ -2,7 +2,7 @@
 //!
 //! A [`Reconciler`] per host compares what its Docker shows with the rows below `/containers/` and
 //! writes the difference. It needs a [`DockerLister`]; [`DockerEvents`] make it quick, and
-//! [`DockerInspect`] tells it what a list does not. [`Engine`](engine::Engine) is all three for a real
+//! [`DockerInspect`] tells it what a list does not. `Engine` is all three for a real
 //! daemon (feature `bollard`), [`FakeDocker`](fake::FakeDocker) for tests.
 //!
 //! State comes from lists alone: an event only says what is worth listing again, so that a lost one
