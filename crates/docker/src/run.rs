@@ -301,8 +301,11 @@ impl Parts {
 
 /// Whether an event began or ended a run of the container, so that what only an inspection tells is
 /// different, whatever the state is when it is listed.
+///
+/// Of a start that failed Docker tells nothing but that the container has left its networks; it is listed as `created`
+/// before and after, and only an inspection says why.
 fn is_lifecycle(action: &str) -> bool {
-    matches!(action, "start" | "die" | "oom" | "restart")
+    matches!(action, "start" | "die" | "oom" | "restart" | "network disconnect")
 }
 
 /// Whether a change of a declaration can change the rows of this host.

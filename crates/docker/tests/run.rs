@@ -325,6 +325,28 @@ async fn what_only_an_inspection_tells_is_learnt_on_transitions_also_when_the_st
 }
 
 #[tokio::test]
+async fn why_a_start_failed_is_learnt_though_the_container_stays_created() {
+    let world = World::new(&["shop"]).await;
+    let mut container = labelled("c1", "shop", "web");
+    container.state = State::Created;
+    world.docker.put(container);
+    world.until_rows(&["shop/web c1 created"]).await;
+    world.pass(ms(50)).await;
+    let failed = Facts {
+        exit_code: Some(127),
+        error: "no such program".to_owned(),
+        ..Facts::default()
+    };
+    world.docker.set_facts("c1", failed);
+    world.docker.emit("c1", "network disconnect");
+    world.pass(ms(50)).await;
+    let view = world.view().await;
+    let row = &view.containers.values().next().unwrap().value;
+    assert_eq!((row.state, row.exit_code), (State::Created, Some(127)));
+    assert_eq!(row.reason, "no such program");
+}
+
+#[tokio::test]
 async fn a_container_that_waits_for_its_workload_gets_its_row_when_that_is_declared() {
     let world = World::new(&[]).await;
     world.docker.put(labelled("c1", "shop", "web"));
