@@ -3,5 +3,6 @@
 
 pub mod live;
 pub mod private_docker;
+pub mod program;
 pub mod socket_proxy;
 pub mod wait;

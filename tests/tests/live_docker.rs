@@ -8,5 +8,8 @@ mod adapter;
 #[path = "live_docker/observed.rs"]
 mod observed;
 #[cfg(test)]
+#[path = "live_docker/program.rs"]
+mod program;
+#[cfg(test)]
 #[path = "live_docker/reconciler.rs"]
 mod reconciler;

@@ -1,0 +1,278 @@
+//! The `tidewatch` program, run as people run it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How long to wait for a line that must come. Reached only when a test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The program, without what the environment of the tests might tell it. It is built where it is missing or older than
+/// the sources: cargo builds it with the tests of all packages, but not with those of one.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn tidewatch() -> anyhow::Result<Command> {
+    let program = built()?;
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("TIDEWATCH_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("RUST_LOG")
+        .env_remove("DOCKER_HOST")
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// A program that runs. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let stdout = lines_of(child.stdout.take().context("no stdout")?);
+        let stderr = lines_of(child.stderr.take().context("no stderr")?);
+        Ok(Self {
+            child,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// The next line of stdout, as JSON, for which this holds; those before it are skipped.
+    ///
+    /// # Errors
+    /// Where none comes, with those that came instead.
+    pub fn json_line(&self, holds: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let mut seen = Vec::new();
+        loop {
+            let line = self
+                .stdout
+                .recv_timeout(DEADLINE)
+                .with_context(|| format!("the line does not come; these came: {seen:#?}"))?;
+            let value: Value = serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))?;
+            if holds(&value) {
+                return Ok(value);
+            }
+            seen.push(value);
+        }
+    }
+
+    /// The next line of stderr with this in it.
+    ///
+    /// # Errors
+    /// Where none comes, with those that came instead.
+    pub fn told(&self, text: &str) -> anyhow::Result<String> {
+        let mut seen = Vec::new();
+        loop {
+            let line = self
+                .stderr
+                .recv_timeout(DEADLINE)
+                .with_context(|| format!("{text:?} is not told; this is: {seen:#?}"))?;
+            if line.contains(text) {
+                return Ok(line);
+            }
+            seen.push(line);
+        }
+    }
+
+    /// Sends a signal, and waits for the end.
+    ///
+    /// # Errors
+    /// Where it cannot be sent.
+    pub fn end(mut self, signal: Signal) -> anyhow::Result<Option<i32>> {
+        kill_process(Pid::from_child(&self.child), signal)?;
+        Ok(self.child.wait()?.code())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A server of the program, on a free port.
+#[derive(Debug)]
+pub struct ServerProgram {
+    endpoint: String,
+    data_dir: PathBuf,
+    docker: String,
+    running: Option<Running>,
+}
+
+impl ServerProgram {
+    /// Starts a server that watches this engine, found by `DOCKER_HOST`, under the name `h1`.
+    ///
+    /// # Errors
+    /// Where it does not serve.
+    pub fn start(data_dir: &Path, docker: &str) -> anyhow::Result<Self> {
+        let mut server = Self {
+            endpoint: String::new(),
+            data_dir: data_dir.to_owned(),
+            docker: docker.to_owned(),
+            running: None,
+        };
+        server.serve("127.0.0.1:0")?;
+        Ok(server)
+    }
+
+    /// Kills it without warning, and starts it again at the same address.
+    ///
+    /// # Errors
+    /// Where it does not serve again.
+    pub fn crash_and_restart(&mut self) -> anyhow::Result<()> {
+        if let Some(running) = self.running.take() {
+            running.end(Signal::KILL)?;
+        }
+        let listen = self.endpoint.trim_start_matches("http://").to_owned();
+        self.serve(&listen)
+    }
+
+    /// Asks it to end, and returns its exit code.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn terminate(mut self) -> anyhow::Result<Option<i32>> {
+        self.running.take().context("it does not run")?.end(Signal::TERM)
+    }
+
+    /// Starts a client command that goes on, with JSON output.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn spawn(&self, args: &[&str]) -> anyhow::Result<Running> {
+        Running::start(&mut self.client(args)?)
+    }
+
+    /// Runs a client command to its end, and returns its JSON lines.
+    ///
+    /// # Errors
+    /// Where it fails, with what it said.
+    pub fn run(&self, args: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let done = self.client(args)?.output()?;
+        ensure!(
+            done.status.success(),
+            "{args:?} ended with {}: {}",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let lines = String::from_utf8(done.stdout)?;
+        lines
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
+    }
+
+    fn client(&self, args: &[&str]) -> anyhow::Result<Command> {
+        let mut command = tidewatch()?;
+        command
+            .args(args)
+            .args(["--output", "json", "--endpoint", &self.endpoint]);
+        Ok(command)
+    }
+
+    fn serve(&mut self, listen: &str) -> anyhow::Result<()> {
+        let mut command = tidewatch()?;
+        command
+            .args(["serve", "--host-name", "h1", "--listen", listen, "--data-dir"])
+            .arg(&self.data_dir)
+            .env("DOCKER_HOST", &self.docker);
+        let running = Running::start(&mut command)?;
+        let told = running.told("serving on http://")?;
+        let address = told
+            .split("serving on ")
+            .nth(1)
+            .and_then(|rest| rest.split([',', ' ']).next())
+            .with_context(|| format!("no address in {told:?}"))?;
+        address.clone_into(&mut self.endpoint);
+        self.running = Some(running);
+        Ok(())
+    }
+}
+
+fn built() -> anyhow::Result<PathBuf> {
+    // `target/debug/deps/<this test>`
+    let this = std::env::current_exe()?;
+    let dir = this
+        .ancestors()
+        .nth(2)
+        .context("the test is not in a target directory")?;
+    let program = dir.join("tidewatch");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let newest = newest(&root.join("crates"))?.max(modified(&root.join("Cargo.lock"))?);
+    if modified(&program).is_ok_and(|built| built >= newest) {
+        return Ok(program);
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let done = Command::new(cargo)
+        .current_dir(&root)
+        .args([
+            "build",
+            "--package",
+            "tidewatch",
+            "--bin",
+            "tidewatch",
+            "--target-dir",
+        ])
+        .arg(dir.parent().context("the test is not in a target directory")?)
+        .output()?;
+    ensure!(
+        done.status.success(),
+        "the program cannot be built: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(program)
+}
+
+/// When the last of the files was changed.
+fn newest(dir: &Path) -> anyhow::Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        newest = newest.max(if entry.file_type()?.is_dir() {
+            self::newest(&entry.path())?
+        } else {
+            modified(&entry.path())?
+        });
+    }
+    Ok(newest)
+}
+
+fn modified(path: &Path) -> anyhow::Result<SystemTime> {
+    Ok(fs::metadata(path)?.modified()?)
+}
+
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { return };
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
