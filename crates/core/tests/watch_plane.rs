@@ -559,6 +559,47 @@ mod overflowing {
     }
 
     #[tokio::test]
+    async fn what_is_dispatched_late_but_came_before_the_watch_uses_up_no_room() {
+        let mut plane = Plane::undispatched(WatchSettings {
+            room: 16,
+            max_watchers: 1000,
+        });
+        for _ in 0..3 {
+            plane.put("/a", "before");
+        }
+        let mut watcher = plane.cancelling("/a", 1);
+        assert!(now(watcher.next()).await.is_none());
+        plane.dispatch();
+        plane.settled().await;
+        plane.put("/a", "1");
+        plane.settled().await;
+        assert_eq!(drain(&mut watcher).await, ["5: PUT /a = 1"]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_a_start_in_the_future_uses_up_no_room() {
+        let mut plane = Plane::new();
+        let request = WatchRequest {
+            start: Start::At(Revision(6)),
+            on_overflow: OnOverflow::Cancel,
+            room: Some(1),
+            ..one(key("/a").unwrap())
+        };
+        let mut watch = plane.registry.watch(request).unwrap();
+        assert!(now(watch.next()).await.is_none());
+        for n in 2..=6 {
+            plane.put("/a", &n.to_string());
+        }
+        plane.settled().await;
+        assert_eq!(show(&next_batch(&mut watch).await), ["6: PUT /a = 6"]);
+        plane.put("/a", "7");
+        plane.put("/a", "8");
+        plane.settled().await;
+        assert_eq!(show(&next_batch(&mut watch).await), ["7: PUT /a = 7"]);
+        assert!(matches!(end_of(&mut watch).await.reason, EndReason::Overflow));
+    }
+
+    #[tokio::test]
     async fn the_end_says_what_was_delivered_and_where_to_resume() {
         let mut plane = Plane::new();
         let mut watch = plane.cancelling("/a", 2).into_watch();

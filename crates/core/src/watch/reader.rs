@@ -227,10 +227,14 @@ impl Reader {
 
     fn read_history(&mut self) -> Step {
         if self.topic.covers(self.after) {
-            self.state = State::Synced;
             if let (Some(canceler), None) = (&self.canceler, self.armed) {
-                self.armed = Some(self.topic.arm(canceler, self.after));
+                self.armed = self.topic.arm(canceler, self.after);
+                if self.armed.is_none() {
+                    // The ring has moved on since it was asked.
+                    return Step::Again;
+                }
             }
+            self.state = State::Synced;
             return Step::Again;
         }
         let chunk = match self.registry.history().read_after(self.after, SCAN) {

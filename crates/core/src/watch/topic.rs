@@ -42,7 +42,9 @@ struct State {
     /// Counts the wake-ups, so that a parked watcher knows whether its place is still its own.
     generation: u64,
     parked: Slab<Waker>,
-    cancelers: Slab<Arc<Canceler>>,
+    cancelers: Slab<Armed>,
+    /// No armed watcher began after a later revision.
+    armed_through: Revision,
     /// No canceler's room is full before this entry.
     next_check: u64,
     /// Nothing will be published any more.
@@ -94,6 +96,14 @@ impl Canceler {
     }
 }
 
+/// A canceler that is held to its room.
+#[derive(Debug)]
+struct Armed {
+    canceler: Arc<Canceler>,
+    /// Entries up to here are not for its reader, whenever they are published.
+    after: Revision,
+}
+
 /// A place among the parked watchers of a topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -125,6 +135,7 @@ impl Topic {
             generation: 0,
             parked: Slab::new(),
             cancelers: Slab::new(),
+            armed_through: Revision::default(),
             next_check: u64::MAX,
             finished: false,
         };
@@ -192,6 +203,7 @@ impl Topic {
         while state.ring.len() > self.room || (state.ring_bytes > MAX_RING_BYTES && state.ring.len() > 1) {
             state.drop_front(1);
         }
+        state.pass_over(revision);
         state.check_cancelers(revision, overflowed);
         state.wake_all(woken);
     }
@@ -259,16 +271,23 @@ impl Topic {
         Read::Parked(state.park(waker, place))
     }
 
-    /// Begins to hold a synced watcher to its room. Returns its key for [`leave`](Self::leave).
-    pub(super) fn arm(&self, canceler: &Arc<Canceler>, after: Revision) -> usize {
+    /// Begins to hold a watcher that has everything up to `after` to its room. Returns its key for
+    /// [`leave`](Self::leave); none if the ring no longer has what follows, so that nothing can be
+    /// counted from there.
+    pub(super) fn arm(&self, canceler: &Arc<Canceler>, after: Revision) -> Option<usize> {
         let mut state = self.lock();
+        if after < state.complete_after {
+            return None;
+        }
         let read = state
             .ring
             .partition_point(|sized| sized.entry.record.revision <= after) as u64;
         let undelivered = state.passed + read;
         canceler.undelivered.store(undelivered, Ordering::Release);
         state.next_check = state.next_check.min(undelivered + canceler.room);
-        state.cancelers.insert(Arc::clone(canceler))
+        state.armed_through = state.armed_through.max(after);
+        let canceler = Arc::clone(canceler);
+        Some(state.cancelers.insert(Armed { canceler, after }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -286,6 +305,21 @@ impl State {
             self.ring_bytes -= sized.bytes;
             self.passed += 1;
             self.complete_after = self.complete_after.max(sized.entry.record.revision);
+        }
+    }
+
+    /// Counts the newest entry, of `revision`, as delivered for those who began after it: they start in
+    /// the future, or registered before the dispatcher had come to their boundary.
+    fn pass_over(&mut self, revision: Revision) {
+        if revision > self.armed_through {
+            return;
+        }
+        self.armed_through = Revision::default();
+        for (_, armed) in &self.cancelers {
+            self.armed_through = self.armed_through.max(armed.after);
+            if revision <= armed.after {
+                armed.canceler.delivered_one();
+            }
         }
     }
 
@@ -309,7 +343,7 @@ impl State {
         mut overflowed: impl FnMut(&Canceler),
     ) {
         let mut next_check = u64::MAX;
-        self.cancelers.retain(|_, canceler| {
+        self.cancelers.retain(|_, Armed { canceler, .. }| {
             if let Some(full_at) = full_at(canceler) {
                 next_check = next_check.min(full_at);
                 return true;
@@ -345,5 +379,20 @@ impl State {
         if let Some(place) = place.filter(|place| place.generation == self.generation) {
             self.parked.try_remove(place.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::key;
+
+    #[test]
+    fn room_is_not_counted_from_where_the_ring_has_moved_on() {
+        let topic = Topic::new(Selection::new(vec![key("/a").unwrap()]), 4);
+        topic.begin(|| (Revision(5), false));
+        let canceler = Arc::new(Canceler::new(1));
+        assert_eq!(topic.arm(&canceler, Revision(4)), None);
+        assert!(topic.arm(&canceler, Revision(5)).is_some());
     }
 }
