@@ -228,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn nothing_follows_the_greatest_revision() {
+        let greatest = Revision(u64::MAX);
+        let history = History::new(KeyspaceId(1), Revision(1), Revision(1));
+        history.append([record(2)]);
+        let chunk = history.read_after(greatest, 9).unwrap();
+        assert_eq!((revisions(&chunk), chunk.through), (vec![], greatest));
+        history.advance(greatest);
+        assert_eq!(history.compact(greatest).len(), 1);
+        assert_eq!(history.read_after(greatest, 9).unwrap().through, greatest);
+    }
+
+    #[test]
     fn compaction_keeps_its_revision_and_refuses_what_is_before() {
         let history = History::new(KeyspaceId(1), Revision(1), Revision(1));
         history.append((2..=6).map(record));

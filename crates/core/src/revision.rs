@@ -17,10 +17,11 @@ impl Revision {
     /// The revision of a keyspace nothing was ever written to.
     pub const INITIAL: Self = Self(1);
 
-    /// The revision after this one.
+    /// The revision after this one; the greatest stays as it is. No history comes that far, but peers
+    /// may name it.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The revision before this one; zero stays zero.
