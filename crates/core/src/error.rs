@@ -57,7 +57,7 @@ pub enum Error {
     /// A transaction has too many operations.
     #[error("the transaction has {ops} operations, at most {max} are allowed")]
     TooManyOps {
-        /// How many it has.
+        /// How many it has, as far as they were counted.
         ops: usize,
         /// The most allowed.
         max: usize,

@@ -15,6 +15,11 @@ pub const MAX_TXN_BYTES: usize = 1536 * 1024;
 /// the two branches on their own, and a nested transaction within what its parent left over.
 pub const MAX_TXN_OPS: usize = 128;
 
+/// Most compares and operations in one transaction, those of all branches and nested transactions
+/// together. What [`MAX_TXN_OPS`] lets through multiplies with every level of nesting; this is more
+/// than twice what a transaction without nesting can have.
+pub const MAX_TXN_OPS_NESTED: usize = 1024;
+
 /// Most ranges in one watch. A fleet view needs a handful; every range costs a registration.
 pub const MAX_WATCH_RANGES: usize = 64;
 

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::event::KeyValue;
 use crate::key::{KeyRange, check_key};
 use crate::lease::LeaseId;
-use crate::limits::{MAX_TXN_BYTES, MAX_TXN_OPS, MAX_VALUE_BYTES};
+use crate::limits::{MAX_TXN_BYTES, MAX_TXN_OPS, MAX_TXN_OPS_NESTED, MAX_VALUE_BYTES};
 use crate::revision::{KeyspaceId, Revision};
 
 /// A read of the keys in a range, at one revision.
@@ -350,17 +350,27 @@ impl From<DeleteRequest> for Txn {
 #[derive(Default)]
 struct Size {
     bytes: usize,
+    /// Compares and operations of all branches.
+    ops: usize,
 }
 
 impl Size {
     /// Counts as etcd does: the longest of the three lists uses up the allowance, and what is left
-    /// of it is for nested transactions, which bounds their depth too.
+    /// of it is for nested transactions, which bounds their depth too. It does not bound how many they
+    /// are together, so that is counted as well.
     fn add(&mut self, txn: &Txn, allowance: usize) -> Result<(), Error> {
         let ops = txn.compares.len().max(txn.then.len()).max(txn.otherwise.len());
         if ops > allowance {
             return Err(Error::TooManyOps {
                 ops: ops + (MAX_TXN_OPS - allowance),
                 max: MAX_TXN_OPS,
+            });
+        }
+        self.ops += txn.compares.len() + txn.then.len() + txn.otherwise.len();
+        if self.ops > MAX_TXN_OPS_NESTED {
+            return Err(Error::TooManyOps {
+                ops: self.ops,
+                max: MAX_TXN_OPS_NESTED,
             });
         }
         for compare in &txn.compares {
@@ -521,4 +531,40 @@ pub struct TxnResponse {
     pub succeeded: bool,
     /// The answers to the operations of the branch that happened.
     pub responses: Vec<OpResponse>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_does_not_multiply_what_one_transaction_may_hold() {
+        // No list is longer than what its level is allowed, yet there are two thousand operations.
+        let mut bushy = Txn::new();
+        for ops in [4, 16, 32] {
+            bushy = Txn {
+                compares: Vec::new(),
+                then: vec![Op::Txn(bushy.clone()); ops],
+                otherwise: Vec::new(),
+            };
+        }
+        let error = bushy.validate().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::TooManyOps {
+                    max: MAX_TXN_OPS_NESTED,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let full = vec![Op::Range(RangeRequest::new(KeyRange::all())); MAX_TXN_OPS];
+        let flat = Txn {
+            compares: vec![Compare::absent(KeyRange::all()); MAX_TXN_OPS],
+            then: full.clone(),
+            otherwise: full,
+        };
+        flat.validate().unwrap();
+    }
 }
