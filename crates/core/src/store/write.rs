@@ -11,7 +11,7 @@ use super::state::State;
 use crate::error::Error;
 use crate::lease::{LeaseGrant, LeaseId};
 use crate::revision::Revision;
-use crate::txn::{Header, Op, Txn, TxnResponse};
+use crate::txn::{Compare, CompareTarget, DeleteRequest, Header, Op, RangeRequest, Txn, TxnResponse};
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -40,15 +40,24 @@ enum Answer {
 #[derive(Debug)]
 pub(super) struct Answers(Vec<Answer>);
 
-/// How many bytes of keys and values a transaction can write.
+/// How many bytes of keys and values a transaction holds on to while it waits, those it compares
+/// with included.
 pub(super) fn weight(txn: &Txn) -> usize {
-    let ops = txn.then.iter().chain(&txn.otherwise);
-    ops.map(|op| match op {
+    let compares = txn.compares.iter().map(|Compare { range, target, .. }| {
+        range.start().len()
+            + match target {
+                CompareTarget::Value(value) => value.len(),
+                _ => 0,
+            }
+    });
+    let ops = txn.then.iter().chain(&txn.otherwise).map(|op| match op {
         Op::Put(put) => put.key.len() + put.value.len(),
-        Op::Delete(_) | Op::Range(_) => 0,
+        Op::Delete(DeleteRequest { range, .. }) | Op::Range(RangeRequest { range, .. }) => {
+            range.start().len()
+        }
         Op::Txn(txn) => weight(txn),
-    })
-    .sum()
+    });
+    compares.chain(ops).sum()
 }
 
 /// Evaluates a transaction and says what to answer when it is durable.

@@ -11,7 +11,7 @@ use crate::key::{KeyRange, key};
 use crate::keyspace::Keyspace;
 use crate::revision::Revision;
 use crate::settings::{HistoryWindow, Settings};
-use crate::txn::{PutRequest, RangeRequest, Txn};
+use crate::txn::{Compare, Op, PutRequest, RangeRequest, Txn};
 
 fn window(history: HistoryWindow) -> Settings {
     Settings {
@@ -73,10 +73,21 @@ fn a_quota_that_was_lowered_lets_values_shrink() {
 
 #[test]
 fn writers_wait_when_too_much_waits_already() {
+    let put = |key: String, large: Vec<u8>| PutRequest::new(key, large).into();
+    assert_that_writers_wait(put);
+    // What a transaction only compares with waits in memory as well.
+    assert_that_writers_wait(|key, large| {
+        Txn::new()
+            .when(Compare::value(KeyRange::all(), large))
+            .or_else(Op::Put(PutRequest::new(key, "")))
+    });
+}
+
+fn assert_that_writers_wait(txn: impl Fn(String, Vec<u8>) -> Txn) {
     const LARGE: usize = 1024 * 1024;
     Rig::run(async |Rig { ks, journal, .. }| {
         journal.hold();
-        let write = |at: usize| Box::pin(ks.put(format!("/{at}"), vec![b'v'; LARGE]));
+        let write = |at: usize| Box::pin(ks.txn(txn(format!("/{at}"), vec![b'v'; LARGE])));
         // The first is being committed, so many more have room in the queue, and one has not.
         let mut writes: Vec<_> = (0..MAX_QUEUED_BYTES / LARGE + 2).map(write).collect();
         assert!(poll_once(&mut writes[0]).is_pending());
