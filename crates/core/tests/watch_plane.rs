@@ -1331,6 +1331,19 @@ mod progress {
     }
 
     #[tokio::test]
+    async fn an_interval_beyond_all_time_is_never_over() {
+        let plane = Plane::new();
+        let request = WatchRequest {
+            progress_interval: Some(Duration::MAX),
+            ..one(key("/a").unwrap())
+        };
+        let mut watch = plane.registry.watch(request).unwrap();
+        assert!(now(watch.next()).await.is_none());
+        plane.clock.advance(Duration::from_secs(3600));
+        assert!(now(watch.next()).await.is_none());
+    }
+
+    #[tokio::test]
     async fn nobody_is_told_who_did_not_ask() {
         let plane = Plane::new();
         let mut watcher = plane.exact("/a");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::registry::{Leaving, WatchRegistry};
+use super::request::MAX_PROGRESS_INTERVAL;
 use super::selection::Entry;
 use super::topic::{Canceler, Place, Read, Topic};
 use super::{Batch, EndReason, Ended, Start, View, WatchRequest, WatchSource};
@@ -102,6 +103,7 @@ impl Reader {
             Start::After(position) => (State::Resuming(position), after),
         };
         let progress = request.progress_interval.map(|interval| {
+            let interval = interval.min(MAX_PROGRESS_INTERVAL);
             let due = registry.clock().now() + interval;
             Box::new(Progress {
                 interval,

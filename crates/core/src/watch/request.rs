@@ -22,7 +22,8 @@ pub struct WatchRequest {
     pub snapshot: bool,
     /// Which parts of the events.
     pub view: View,
-    /// How often an idle watch is told how far it is. None: never.
+    /// How often an idle watch is told how far it is; at least 100 ms, and more than a year is taken for
+    /// a year. None: never.
     pub progress_interval: Option<Duration>,
     /// What happens when the reader falls behind by more than `room`.
     pub on_overflow: OnOverflow,
@@ -106,6 +107,9 @@ impl WatchRequest {
 
 /// Shortest interval of progress reports, as in etcd.
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest interval of progress reports: the moment after it is one that every clock can name.
+pub(super) const MAX_PROGRESS_INTERVAL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// A watch that is being described; see [`Keyspace::watch`](crate::Keyspace::watch).
 #[must_use = "a watch begins with `start`"]
