@@ -107,6 +107,7 @@ impl Directory {
             return Ok(());
         }
         let step = || {
+            self.forget_replaced()?;
             for companion in COMPANIONS {
                 rename_if_there(
                     &self.path.join(format!("{DATABASE_FILE}{companion}")),
@@ -120,6 +121,38 @@ impl Directory {
             sync_dir(&self.path)
         };
         step().map_err(|error| Error::io("replace the database in", &self.path, error))
+    }
+
+    /// Removes logs that an earlier restore put aside and whose database is no longer beside them.
+    /// SQLite would take them for those of the database that is put aside next, and damage it.
+    pub(crate) fn remove_orphaned_logs(&self) -> Result<(), Error> {
+        if self.path.join(REPLACED_FILE).exists() {
+            return Ok(());
+        }
+        self.remove_replaced_logs()
+            .map_err(|error| Error::io("remove an old log from", &self.path, error))
+    }
+
+    /// Makes room for the database that is about to be replaced. Its log is moved before it is, so as
+    /// long as an earlier one is still there, so may that one's log be, and nothing else of that name.
+    fn forget_replaced(&self) -> io::Result<()> {
+        let replaced = self.path.join(REPLACED_FILE);
+        if !replaced.exists() || !self.database().exists() {
+            return Ok(());
+        }
+        self.remove_replaced_logs()?;
+        fs::remove_file(replaced)?;
+        sync_dir(&self.path)
+    }
+
+    fn remove_replaced_logs(&self) -> io::Result<()> {
+        for companion in COMPANIONS {
+            match fs::remove_file(self.path.join(format!("{REPLACED_FILE}{companion}"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync_dir(&self.path)
     }
 
     pub(crate) fn sync(&self) -> Result<(), Error> {

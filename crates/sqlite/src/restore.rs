@@ -67,6 +67,7 @@ pub fn restore(
 
     let failed = |error| Error::io("write", &dir.database(), error);
     partial.as_file().sync_all().map_err(failed)?;
+    dir.remove_orphaned_logs()?;
     partial
         .persist(dir.path().join(RESTORED_FILE))
         .map_err(|error| failed(error.error))?;

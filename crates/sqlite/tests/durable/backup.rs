@@ -244,6 +244,29 @@ async fn a_damaged_database_can_be_replaced_by_its_backup() {
 }
 
 #[tokio::test]
+async fn a_replaced_database_is_not_kept_beside_the_log_of_an_earlier_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (data, file) = (root.path().join("data"), root.path().join("backup.db"));
+    let journal = filled(&data).await;
+    journal.handle().backup(&file, Existing::Refuse).await.unwrap();
+    drop(journal);
+    fs::write(data.join("tidewatch.db-wal"), "a log that a crash left").unwrap();
+    restore(&file, &data, Existing::Replace).unwrap();
+    assert!(data.join("tidewatch.db.replaced-wal").exists());
+    // The next ones to be replaced were closed, and have no log.
+    for _ in 0..2 {
+        restore(&file, &data, Existing::Replace).unwrap();
+        assert_eq!(
+            names(&data),
+            ["tidewatch.db", "tidewatch.db.replaced", "tidewatch.lock"]
+        );
+        // Somebody takes the database out, and leaves its log.
+        fs::remove_file(data.join("tidewatch.db.replaced")).unwrap();
+        fs::write(data.join("tidewatch.db.replaced-wal"), "an old log").unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_restore_that_was_interrupted_after_it_was_decided_is_finished_by_the_next_opener() {
     let root = tempfile::tempdir().unwrap();
     let (data, file) = (root.path().join("data"), root.path().join("backup.db"));
