@@ -166,13 +166,19 @@ fn create(path: &Path) -> Result<(), Error> {
             path: path.to_path_buf(),
         });
     }
+    let made: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder
         .create(path)
-        .map_err(|error| Error::io("create", path, error))
+        .map_err(|error| Error::io("create", path, error))?;
+    // Else everything in it, acknowledged or not, could be lost with its name.
+    for parent in made.iter().filter_map(|dir| dir.parent()) {
+        sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
+    }
+    Ok(())
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {

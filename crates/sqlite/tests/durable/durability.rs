@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tidewatch_core::Revision;
@@ -28,15 +28,34 @@ enum Call {
 
 #[test]
 fn every_acknowledgement_comes_after_the_sync_of_its_commit() {
-    let Some(calls) = traced("full") else { return };
+    let Some((trace, _)) = traced("full") else { return };
+    let calls = parse(&trace);
     assert_eq!(unsynced_acknowledgements(&calls), 0, "{calls:?}");
 }
 
 /// Shows that the test above can fail.
 #[test]
 fn without_full_sync_the_trace_shows_acknowledgements_before_the_sync() {
-    let Some(calls) = traced("normal") else { return };
+    let Some((trace, _)) = traced("normal") else {
+        return;
+    };
+    let calls = parse(&trace);
     assert!(unsynced_acknowledgements(&calls) > COMMITS / 2, "{calls:?}");
+}
+
+#[test]
+fn the_name_of_a_new_data_directory_is_synced_before_the_first_acknowledgement() {
+    let Some((trace, around)) = traced("full") else {
+        return;
+    };
+    let before = trace.split("\"ack ").next().unwrap();
+    let around = format!("<{}>)", around.display());
+    assert!(
+        before
+            .lines()
+            .any(|line| line.contains("fsync(") && line.contains(&around) && line.ends_with("= 0")),
+        "{around}: {before}"
+    );
 }
 
 /// How many acknowledgements there are whose commit was not written to the log, and synced, since the
@@ -54,8 +73,9 @@ fn unsynced_acknowledgements(calls: &[Call]) -> usize {
         .count()
 }
 
-/// Traces a child that makes [`COMMITS`] commits.
-fn traced(role: &str) -> Option<Vec<Call>> {
+/// Traces a child that makes [`COMMITS`] commits. Returns the trace, and the directory in which the child
+/// made its own.
+fn traced(role: &str) -> Option<(String, PathBuf)> {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let mut command = strace("tracing syncs")?;
@@ -80,7 +100,7 @@ fn traced(role: &str) -> Option<Vec<Call>> {
     );
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    Some(parse(&fs::read_to_string(trace).unwrap()))
+    Some((fs::read_to_string(trace).unwrap(), dir.path().into()))
 }
 
 fn parse(trace: &str) -> Vec<Call> {
