@@ -32,8 +32,10 @@ pub trait Backend: Send + Sync + 'static {
     /// if it changed nothing.
     ///
     /// # Errors
-    /// Those of [`Txn::validate`], [`Error::NoSpace`], [`Error::LeaseNotFound`],
-    /// [`Error::Journal`], [`Error::OutcomeUnknown`].
+    /// Those of [`Txn::validate`], [`Error::NoSpace`], [`Error::LeaseNotFound`], [`Error::KeyNotFound`]
+    /// for the value or lease of a key that is not there; [`Error::Compacted`] and
+    /// [`Error::FutureRevision`] for a read in it; [`Error::Journal`], [`Error::OutcomeUnknown`],
+    /// [`Error::Closed`].
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse, Error>>;
 
     /// Forgets what happened before `revision`. Reads and watches from it on keep working.
@@ -45,7 +47,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Grants a lease. Without an `id` the keyspace chooses one.
     ///
     /// # Errors
-    /// [`Error::LeaseExists`]; [`Error::InvalidArgument`] for a time to live below a second or above
+    /// [`Error::LeaseExists`]; [`Error::LimitExceeded`]; [`Error::InvalidArgument`] for a time to live below a second or above
     /// [`MAX_LEASE_TTL_SECS`](crate::limits::MAX_LEASE_TTL_SECS), or an id that is not positive.
     fn lease_grant(
         &self,
