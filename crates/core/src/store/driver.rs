@@ -248,16 +248,16 @@ impl Driver {
             return;
         }
         let window = &self.shared.settings.history;
-        let (oldest, target) = {
+        let (most, target) = {
             let state = self.shared.read();
             if now < self.next_age_check && !state.exceeds(window) {
                 return;
             }
             let time = self.shared.clock.system_time();
-            let target = state.compaction_target(window, time, &self.shared.history);
-            (state.readable().oldest, target)
+            let most = Revision(state.readable().oldest.0.saturating_add(MAX_COMPACTED_AT_ONCE));
+            let target = state.compaction_target(window, time, &self.shared.history, most);
+            (most, target)
         };
-        let most = Revision(oldest.0 + MAX_COMPACTED_AT_ONCE);
         // If there is more to forget, it looks again as soon as those who wait have had their turn.
         if target.is_none_or(|target| target <= most) {
             let interval = (window.max_age / 16).clamp(MIN_AGE_INTERVAL, MAX_AGE_INTERVAL);

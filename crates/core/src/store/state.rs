@@ -372,29 +372,31 @@ impl State {
         self.kept.bytes > window.max_bytes || window.max_revisions.is_some_and(|max| self.kept.records > max)
     }
 
-    /// The oldest revision to keep, if some are to be forgotten. The current one always stays.
+    /// The oldest revision to keep, if some are to be forgotten. The current one always stays. Looks no
+    /// further than just beyond `most`, because writers wait meanwhile.
     pub(super) fn compaction_target(
         &self,
         window: &HistoryWindow,
         now: SystemTime,
         history: &History,
+        most: Revision,
     ) -> Option<Revision> {
-        let surplus = self.exceeds(window).then(|| self.surplus(window, history));
-        let aged = aged(window, now, history);
+        let surplus = self.exceeds(window).then(|| self.surplus(window, history, most));
+        let aged = aged(window, now, history, most);
         let target = surplus.flatten().max(aged)?.min(self.committed);
         (target > self.oldest).then_some(target)
     }
 
     /// From where on the history fits its bounds, with a sixteenth to spare, so that a full window is
     /// not compacted at every write.
-    fn surplus(&self, window: &HistoryWindow, history: &History) -> Option<Revision> {
+    fn surplus(&self, window: &HistoryWindow, history: &History, most: Revision) -> Option<Revision> {
         let max_records = window.max_revisions.unwrap_or(u64::MAX);
         let (records, bytes) = (
             max_records - max_records / 16,
             window.max_bytes - window.max_bytes / 16,
         );
         let mut kept = self.kept;
-        forget_while(history, |record| {
+        forget_while(history, most, |record| {
             let forget = kept.records > records || kept.bytes > bytes;
             kept.records = kept.records.saturating_sub(1);
             kept.bytes = kept.bytes.saturating_sub(record.size() as u64);
@@ -414,18 +416,24 @@ fn take_back(lease: &mut Lease, event: &Event) {
 }
 
 /// From where on the records are young enough.
-fn aged(window: &HistoryWindow, now: SystemTime, history: &History) -> Option<Revision> {
+fn aged(window: &HistoryWindow, now: SystemTime, history: &History, most: Revision) -> Option<Revision> {
     let limit = now.checked_sub(window.max_age)?;
-    forget_while(history, |record| record.time.is_some_and(|time| time < limit))
+    forget_while(history, most, |record| {
+        record.time.is_some_and(|time| time < limit)
+    })
 }
 
-/// The revision after the last of the oldest records that are to be forgotten.
-fn forget_while(history: &History, mut forget: impl FnMut(&Record) -> bool) -> Option<Revision> {
+/// The revision after the last of the oldest records that are to be forgotten, or one beyond `most`.
+fn forget_while(
+    history: &History,
+    most: Revision,
+    mut forget: impl FnMut(&Record) -> bool,
+) -> Option<Revision> {
     let mut target = None;
     let mut after = history.oldest().prev();
     while let Ok(chunk) = history.read_after(after, MAX_FORGOTTEN_AT_ONCE) {
         for record in &chunk.records {
-            if !forget(record) {
+            if target > Some(most) || !forget(record) {
                 return target;
             }
             target = Some(record.revision.next());
@@ -436,4 +444,38 @@ fn forget_while(history: &History, mut forget: impl FnMut(&Record) -> bool) -> O
         after = chunk.through;
     }
     target
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revision::KeyspaceId;
+
+    #[test]
+    fn the_search_for_what_is_to_be_forgotten_is_bounded() {
+        let history = History::new(KeyspaceId(1), Revision(1), Revision(1));
+        let record = |revision| Record {
+            revision: Revision(revision),
+            time: Some(SystemTime::UNIX_EPOCH),
+            events: [].into(),
+        };
+        history.append((2..=5000).map(record).map(Arc::new));
+        let (current, oldest) = (Revision(5000), Revision(1));
+        let state = State::recovered(Index::default(), Leases::default(), current, oldest, &history);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
+        for (max_age, max_revisions) in [(Duration::from_secs(9), None), (Duration::MAX, Some(16))] {
+            let window = HistoryWindow {
+                max_revisions,
+                max_age,
+                ..HistoryWindow::default()
+            };
+            let target = |most| state.compaction_target(&window, now, &history, Revision(most));
+            assert_eq!(
+                target(100),
+                Some(Revision(101)),
+                "enough to know that there is more"
+            );
+            assert!(target(u64::MAX) > Some(Revision(4980)));
+        }
+    }
 }
