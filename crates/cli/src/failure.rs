@@ -74,7 +74,7 @@ impl Failure {
             self.context(format!("failed to ask {endpoint}"))
         };
         failure.hint(
-            "is the server running? start it with `tidewatch serve`, or name another one with `--endpoint`",
+            "is a Tidewatch server running there? start one with `tidewatch serve`, or name another with `--endpoint`",
         )
     }
 

@@ -112,6 +112,12 @@ fn write_row<'a>(
     writeln!(out)
 }
 
+/// A number of things, as it is said.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 fn width(text: &str) -> usize {
     text.chars().count()
 }

@@ -114,12 +114,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let more = cause.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
+        text = joined(text, &more);
         source = cause.source();
     }
     text
+}
+
+/// A text and what caused it, without what the one's end and the other's beginning both say.
+fn joined(text: String, cause: &str) -> String {
+    let last = text.rsplit(": ").next().unwrap_or_default();
+    match cause.strip_prefix(last) {
+        _ if text.ends_with(cause) => text,
+        Some(rest) if rest.starts_with(": ") => text + rest,
+        _ => format!("{text}: {cause}"),
+    }
 }
 
 /// What a failed status knows beyond its own text.
@@ -131,10 +139,27 @@ pub(crate) fn status_text(status: &tonic::Status) -> String {
             if more.contains(status.message()) {
                 more
             } else {
-                format!("{}: {more}", status.message())
+                joined(status.message().to_owned(), &more)
             }
         }
         None if status.message().is_empty() => status.code().to_string(),
         None => status.message().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn what_two_causes_both_say_is_said_once() {
+        let join = |text: &str, cause| joined(text.to_owned(), cause);
+        assert_eq!(
+            join("h2: reading failed", "reading failed: broken pipe"),
+            "h2: reading failed: broken pipe"
+        );
+        assert_eq!(join("h2: reading failed", "reading failed"), "h2: reading failed");
+        assert_eq!(join("h2: read", "reading failed"), "h2: read: reading failed");
+        assert_eq!(join("h2", "refused"), "h2: refused");
     }
 }

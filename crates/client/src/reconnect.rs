@@ -49,7 +49,11 @@ impl fmt::Display for Reconnect {
                 resume,
                 ..
             } => {
-                write!(f, "{error}; retrying in {} ms", retry_in.as_millis())?;
+                write!(
+                    f,
+                    "disconnected: {error}; retrying in {} ms",
+                    retry_in.as_millis()
+                )?;
                 resume
             }
             Self::Resumed { resume, .. } => {

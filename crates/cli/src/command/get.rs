@@ -33,7 +33,15 @@ pub(crate) async fn run(args: &Args, connection: Connection) -> Result {
     let client = connection.open().await?;
     let Some(kv) = client.keyspace().get(name.clone()).await? else {
         let message = format!("there is no key {}", key_text(&name));
-        return Err(Failure::message(exit::NOT_FOUND, message));
+        let failure = Failure::message(exit::NOT_FOUND, message);
+        return Err(if args.key.starts_with('/') && args.key.ends_with('/') {
+            failure.hint(format!(
+                "`tidewatch ls {}` lists the keys below it",
+                key_text(&name)
+            ))
+        } else {
+            failure
+        });
     };
     let mut output = connection.output();
     match output.format() {

@@ -15,7 +15,7 @@ use crate::output::Format;
 
 /// Show what changed in the fleet, oldest first
 ///
-/// The log is the history of the keyspace, which reaches back seven days unless the server is told otherwise.
+/// The log is the history of the keyspace, which reaches back seven days, or 1 GiB if that is less. Times are UTC.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

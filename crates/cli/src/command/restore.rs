@@ -1,6 +1,6 @@
 //! `tidewatch restore`: puts a backup in the place of a data directory's keyspace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tidewatch_sqlite::{Error, Existing};
 
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Args) -> Result {
     } else {
         Existing::Refuse
     };
-    let restored = tidewatch_sqlite::restore(&args.file, &dir, existing).map_err(judge)?;
+    let restored =
+        tidewatch_sqlite::restore(&args.file, &dir, existing).map_err(|error| judge(error, &args.file))?;
     note(&format!(
         "restored revision {} into {}; the keyspace was {} and is {} now",
         restored.revision,
@@ -47,11 +48,23 @@ pub(crate) fn run(args: &Args) -> Result {
     Ok(())
 }
 
-fn judge(error: Error) -> Failure {
+fn judge(error: Error, backup: &Path) -> Failure {
     let code = match &error {
         Error::InUse { .. } | Error::NotEmpty { .. } => exit::REFUSED,
         Error::NoDatabase { .. } => exit::NOT_FOUND,
         _ => exit::FAILED,
     };
-    Failure::new(code, error).context("nothing was restored")
+    let shown = backup.display();
+    // What the library says of these is about a data directory.
+    let failure = match &error {
+        Error::NoDatabase { path } if path == backup => {
+            Failure::message(code, format!("there is no backup {shown}"))
+        }
+        Error::NotADatabase { path } if path == backup => Failure::message(
+            code,
+            format!("{shown} is no backup; name a file that `tidewatch backup` wrote"),
+        ),
+        _ => Failure::new(code, error),
+    };
+    failure.context("nothing was restored")
 }

@@ -23,7 +23,8 @@ pub(crate) struct Args {
         long,
         value_name = "ADDR",
         env = "TIDEWATCH_LISTEN",
-        default_value = "127.0.0.1:7480"
+        default_value = "127.0.0.1:7480",
+        value_parser = address
     )]
     listen: SocketAddr,
     #[command(flatten)]
@@ -69,6 +70,11 @@ Examples:
 enum AdoptArg {
     Compose,
     None,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "it looks like `127.0.0.1:7480` or `[::1]:7480`".to_owned())
 }
 
 /// `[NAME=]URL`. A `=` behind the scheme belongs to the URL.

@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::entry::timestamp;
 use crate::failure::Result;
 use crate::output::Format;
-use crate::table::Table;
+use crate::table::{Table, count};
 
 /// Show how the server and its keyspace are
 #[derive(Debug, clap::Args)]
@@ -139,7 +139,8 @@ fn reconciler(status: &ReconcilerStatus) -> String {
     let ago = |time: Option<SystemTime>| time.map(age::of).unwrap_or_default();
     if status.reachable {
         let synced = ago(status.last_sync);
-        format!("{host} at {endpoint}: {containers} containers, {untracked} untracked, synced {synced} ago")
+        let containers = count(*containers, "container");
+        format!("{host} at {endpoint}: {containers}, {untracked} untracked, synced {synced} ago")
     } else {
         format!(
             "{host} at {endpoint}: unreachable for {}: {}",

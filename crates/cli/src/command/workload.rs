@@ -8,7 +8,7 @@ use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::fleet_row::Line;
 use crate::output::Format;
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Table, count};
 
 /// Declare, list and remove workloads
 #[derive(Debug, clap::Args)]
@@ -169,7 +169,10 @@ async fn remove(args: &Rm, connection: Connection) -> Result {
             revision: revision.0,
             deleted,
         })?,
-        Format::Text => output.line(format_args!("revision {revision}: {deleted} keys deleted"))?,
+        Format::Text => output.line(format_args!(
+            "revision {revision}: {} deleted",
+            count(deleted, "key")
+        ))?,
     }
     output.flush()
 }

@@ -1,6 +1,7 @@
 //! `backup` and `restore`.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 
 use rustix::process::Signal;
@@ -118,4 +119,25 @@ fn what_is_no_backup_is_refused() {
         assert!(done.stderr.contains(file.to_str().unwrap()), "{done:?}");
         assert!(!data_dir.exists());
     }
+}
+
+#[test]
+fn what_is_no_backup_is_not_restored_and_called_so() {
+    let dir = TempDir::new().unwrap();
+    let data_dir = dir.path().join("restored");
+    let restore = |file: &Path| {
+        run(tidewatch()
+            .arg("restore")
+            .arg(file)
+            .arg("--data-dir")
+            .arg(&data_dir))
+    };
+    let absent = restore(&dir.path().join("absent.db"));
+    assert_eq!(absent.code, Some(5), "{absent:?}");
+    assert!(absent.stderr.contains("there is no backup"), "{absent:?}");
+    let other = dir.path().join("other");
+    fs::write(&other, "precious".repeat(1000)).unwrap();
+    let refused = restore(&other);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("is no backup"), "{refused:?}");
 }

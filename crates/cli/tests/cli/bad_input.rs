@@ -109,7 +109,10 @@ fn nobody_there_is_said_with_a_hint() {
     ] {
         let done = run(tidewatch().args(args).args(["--endpoint", "http://127.0.0.1:1"]));
         assert_error(&done, 3, "http://127.0.0.1:1");
-        assert!(done.stderr.contains("hint: is the server running?"), "{done:?}");
+        assert!(
+            done.stderr.contains("hint: is a Tidewatch server running there?"),
+            "{done:?}"
+        );
         assert_eq!(done.stderr.lines().count(), 2, "{done:?}");
     }
 }

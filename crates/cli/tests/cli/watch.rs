@@ -116,3 +116,15 @@ fn people_get_a_line_per_event() {
     assert!(line.starts_with("3       20"), "{line}");
     assert!(line.ends_with("Z  put       /k  new  (was old)"), "{line}");
 }
+
+#[test]
+fn a_key_that_is_not_there_but_has_keys_below_it_is_noted() {
+    let server = Server::start();
+    server.put("/w/below", "1");
+    let watch = server.spawn(&["watch", "/w"]);
+    let note = watch.expect_on_stderr("there is no key /w");
+    assert!(note.ends_with("say /w/"), "{note}");
+    let got = server.run(&["get", "/w/"]);
+    assert_eq!(got.code, Some(5), "{got:?}");
+    assert!(got.stderr.contains("`tidewatch ls /w/`"), "{got:?}");
+}

@@ -8,7 +8,7 @@ use tidewatch_fleet::{HostName, JoinedRow, State, WorkloadId};
 
 use crate::age;
 use crate::connection::Connection;
-use crate::failure::Result;
+use crate::failure::{Result, note};
 use crate::fleet_row::Line;
 use crate::output::{Format, Output};
 use crate::state;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = state::parse)]
     state: Option<State>,
     /// Print what is there, then every row that changes, until interrupted
-    #[arg(long)]
+    #[arg(long, short)]
     watch: bool,
     /// Show the containers that have no row instead, and why
     #[arg(long, conflicts_with_all = ["watch", "workload"])]
@@ -51,9 +51,13 @@ pub(crate) async fn run(args: &Args, connection: Connection) -> Result {
     if args.watch {
         return follow::follow(client.watch_containers(args.filter()).await?, output).await;
     }
+    let rows = client.containers(args.filter()).await?;
     let mut table = containers();
-    for row in &client.containers(args.filter()).await? {
+    for row in &rows {
         show(row, &mut table, &mut output)?;
+    }
+    if rows.is_empty() && output.format() == Format::Text {
+        note("no container has such a row; `tidewatch ps --untracked` shows those that have none, and why");
     }
     output.table(&mut table)?;
     output.flush()

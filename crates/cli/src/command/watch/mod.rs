@@ -9,11 +9,13 @@ mod settle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidewatch_client::Client;
+use tidewatch_core::txn::RangeRequest;
 use tidewatch_core::{EndReason, Ended, KeyRange, Revision, key, prefix};
 
 use crate::connection::Connection;
 use crate::exit;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, note};
 
 /// Print what happens to a key, or to all keys below a prefix, as it happens
 ///
@@ -69,6 +71,12 @@ Examples:
 pub(crate) async fn run(args: &Args, connection: Connection) -> Result {
     let range = range_of(&args.target)?;
     let client = connection.open().await?;
+    if is_slash_missing(&client, &args.target).await {
+        let target = &args.target;
+        note(&format!(
+            "there is no key {target}; to watch the keys below it, say {target}/"
+        ));
+    }
     let mut watch = client.watch(range).progress_every(PROGRESS_INTERVAL);
     if let Some(revision) = args.rev {
         watch = watch.from_revision(Revision(revision));
@@ -98,6 +106,27 @@ fn range_of(target: &str) -> Result<KeyRange> {
     } else {
         key(bytes)?
     })
+}
+
+/// Whether a key that is not there was named, but others are below it: most likely they were meant. A watch of the key would
+/// stay silent. Nothing depends on the answer, so an error is left for the watch to tell.
+async fn is_slash_missing(client: &Client, target: &str) -> bool {
+    if target.ends_with('/') {
+        return false;
+    }
+    let Ok(below) = prefix(Bytes::from(format!("{target}/"))) else {
+        return false;
+    };
+    if !matches!(client.keyspace().get(target.to_owned()).await, Ok(None)) {
+        return false;
+    }
+    let request = RangeRequest {
+        limit: Some(1),
+        keys_only: true,
+        ..RangeRequest::new(below)
+    };
+    let found = client.keyspace().range(request).await;
+    found.is_ok_and(|(_, found)| !found.kvs.is_empty())
 }
 
 /// What the end of a watch means to the person who runs it.
