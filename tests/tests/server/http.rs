@@ -2,6 +2,7 @@
 
 use hyper::{Request, StatusCode};
 use serde_json::Value;
+use tidewatch_proto::v1;
 use tidewatch_proto::v1::keyspace_client::KeyspaceClient;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -80,6 +81,32 @@ async fn a_request_for_another_host_is_refused_on_a_loopback_listener() {
 }
 
 #[tokio::test]
+async fn what_a_web_page_may_send_without_asking_reaches_no_grpc_service() {
+    let server = TestServer::start().await;
+    // A put of `1` to `/a`, in gRPC's frame.
+    let body = b"\0\0\0\0\x07\x0a\x02/a\x12\x011";
+    for content_type in [None, Some("text/plain"), Some("multipart/form-data; boundary=x")] {
+        let uri = format!("http://{}/tidewatch.v1.Keyspace/Put", server.addr);
+        let mut post = Request::post(uri).header("origin", "http://evil.example");
+        if let Some(content_type) = content_type {
+            post = post.header("content-type", content_type);
+        }
+        let (status, answered, _) = server.request_with(post, body.as_slice().into()).await;
+        assert_eq!(
+            (status, answered.as_str()),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, PROBLEM),
+            "{content_type:?}"
+        );
+    }
+    let read = v1::GetRequest {
+        key: "/a".into(),
+        ..v1::GetRequest::default()
+    };
+    let read = server.keyspace().await.get(read).await.unwrap().into_inner();
+    assert!(read.kv.is_none(), "{read:?}");
+}
+
+#[tokio::test]
 async fn the_metrics_are_the_documented_ones() {
     let dir = tempfile::tempdir().unwrap();
     let server = TestServer::with(without_docker_at(dir.path())).await;
@@ -113,6 +140,7 @@ async fn paths_that_callers_make_up_do_not_become_labels() {
     let server = TestServer::start().await;
     for n in 0..3 {
         server.get(&format!("/made-up-{n}")).await;
+        server.get(&format!("/tidewatch.v1.Keyspace/made-up-{n}")).await;
     }
     server.keyspace().await.put(put("/a", "1")).await.unwrap();
     let (.., text) = server.get("/metrics").await;

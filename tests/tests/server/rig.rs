@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
@@ -140,9 +140,17 @@ impl TestServer {
         &self,
         request: hyper::http::request::Builder,
     ) -> (StatusCode, String, String) {
+        self.request_with(request, Bytes::new()).await
+    }
+
+    pub(crate) async fn request_with(
+        &self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> (StatusCode, String, String) {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let response = client
-            .request(request.body(Empty::<Bytes>::new()).unwrap())
+            .request(request.body(Full::new(body)).unwrap())
             .await
             .unwrap();
         let status = response.status();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
@@ -43,6 +43,7 @@ pub(crate) struct HttpState {
 /// Adds the HTTP routes to `grpc`, and around all of them what every request passes through.
 pub(crate) fn router(grpc: Router, state: &HttpState) -> Router {
     let routes = grpc
+        .layer(middleware::from_fn(only_grpc))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(state.readiness.clone()))
         .route("/metrics", get(metrics).with_state(state.metrics.clone()))
@@ -122,6 +123,20 @@ async fn method_not_allowed(request: Request) -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{path} does not know {method}"),
     )
+}
+
+/// Lets nothing but gRPC calls through to the services, which themselves take any request. A web page may
+/// send a form or plain text to any address without asking first, also to this machine's own; it may
+/// not do so with gRPC's content type.
+async fn only_grpc(request: Request, next: Next) -> Response {
+    if is_grpc(request.headers()) {
+        return next.run(request).await;
+    }
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "this is a gRPC service; call it with the content type application/grpc",
+    )
+    .into_response()
 }
 
 /// Whether a request is a gRPC call, and so expects errors in gRPC's form.

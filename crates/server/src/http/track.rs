@@ -53,7 +53,7 @@ pub(crate) async fn track(
     } else {
         Face::Http
     };
-    let known = request.extensions().get::<MatchedPath>().is_some();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path().to_owned();
     let started = metrics.request_started();
     let response = next.run(request).await;
@@ -66,8 +66,12 @@ pub(crate) async fn track(
         Face::Http => response.status().as_u16(),
     };
     // Paths that callers make up must not become labels: there would be no end to them.
-    let made_up = !known || (face == Face::Grpc && code == Code::Unimplemented as u16);
-    let method = if made_up { "other" } else { &path };
+    let method = match (&route, face) {
+        (None, _) => "other",
+        (Some(_), Face::Grpc) if code == Code::Unimplemented as u16 => "other",
+        (Some(_), Face::Grpc) => &path,
+        (Some(route), Face::Http) => route.as_str(),
+    };
     metrics.request_answered(started, face, method, code);
     tracing::debug!(path, code, "answered");
     response
