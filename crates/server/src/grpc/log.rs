@@ -14,6 +14,10 @@ use tidewatch_proto::v1;
 const DEFAULT_ENTRIES: u32 = 1000;
 const MAX_ENTRIES: u32 = 10_000;
 
+/// The most bytes of values in the entries that are returned; the newest ones count. Clients accept
+/// 64 MiB, and a value is in two entries: the one that wrote it and the one that replaced it.
+const MAX_BYTES: usize = 16 << 20;
+
 /// How soon a reader that has come to the end of the history is told so; the least that a watch
 /// grants, because this is what the caller waits for at the end.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -103,6 +107,8 @@ impl LogQuery {
 struct Log {
     query: LogQuery,
     entries: VecDeque<v1::LogEntry>,
+    /// Of their values.
+    bytes: usize,
     /// Some that match are older than these.
     more: bool,
     /// The time of the first revision of the history that has one.
@@ -114,6 +120,7 @@ impl Log {
         Self {
             query,
             entries: VecDeque::new(),
+            bytes: 0,
             more: false,
             begins: None,
         }
@@ -137,11 +144,19 @@ impl Log {
             if self.query.workload.is_some() && entry.key.workload() != self.query.workload.as_ref() {
                 continue;
             }
-            if self.entries.len() == self.query.limit {
-                self.entries.pop_front();
-                self.more = true;
-            }
-            self.entries.push_back(message(entry, &event));
+            self.push(message(entry, &event));
+        }
+    }
+
+    fn push(&mut self, entry: v1::LogEntry) {
+        self.bytes += bytes(&entry);
+        self.entries.push_back(entry);
+        while self.entries.len() > self.query.limit || self.bytes > MAX_BYTES {
+            let Some(oldest) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= bytes(&oldest);
+            self.more = true;
         }
     }
 
@@ -158,6 +173,10 @@ impl Log {
             history_begins: if compacted && !reaches { status.oldest.0 } else { 0 },
         }
     }
+}
+
+fn bytes(entry: &v1::LogEntry) -> usize {
+    entry.json.len() + entry.prev_json.len()
 }
 
 fn message(entry: LogEntry, event: &Event) -> v1::LogEntry {
@@ -184,5 +203,39 @@ fn message(entry: LogEntry, event: &Event) -> v1::LogEntry {
             .as_ref()
             .map(|prev| text(&prev.value))
             .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_large_values_keeps_the_newest_that_fit_and_says_that_there_are_more() {
+        let mut log = Log::new(LogQuery::new(None, None, 0));
+        for revision in 1..=100 {
+            log.push(v1::LogEntry {
+                revision,
+                json: "x".repeat(1 << 20),
+                ..v1::LogEntry::default()
+            });
+        }
+        let kept: Vec<_> = log.entries.iter().map(|entry| entry.revision).collect();
+        assert_eq!(kept, (85..=100).collect::<Vec<_>>());
+        assert!(log.more);
+    }
+
+    #[test]
+    fn a_log_keeps_as_many_entries_as_were_asked_for() {
+        let mut log = Log::new(LogQuery::new(None, None, 2));
+        for revision in 1..=2 {
+            log.push(v1::LogEntry {
+                revision,
+                ..v1::LogEntry::default()
+            });
+        }
+        assert!(!log.more);
+        log.push(v1::LogEntry::default());
+        assert_eq!((log.entries.len(), log.more), (2, true));
     }
 }
