@@ -406,3 +406,24 @@ async fn a_full_keyspace_refuses_growth_and_takes_deletions() {
     client.delete(request).await.unwrap();
     client.put(put("/b", vec![0; 600])).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_range_larger_than_an_answer_may_be_is_refused_and_its_pages_are_not() {
+    let server = TestServer::start().await;
+    let mut client = server.keyspace().await.max_decoding_message_size(64 << 20);
+    for n in 0..64 {
+        let value = vec![0; MAX_VALUE_BYTES];
+        client.put(put(&format!("/large/{n:02}"), value)).await.unwrap();
+    }
+    check(
+        client.range(range(prefix("/large/"))).await,
+        Code::ResourceExhausted,
+        "ask for fewer entries at a time",
+    );
+    let page = v1::RangeRequest {
+        limit: Some(63),
+        ..range(prefix("/large/"))
+    };
+    let page = client.range(page).await.unwrap().into_inner();
+    assert_eq!((page.kvs.len(), page.more), (63, true));
+}

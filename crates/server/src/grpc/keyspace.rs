@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use tidewatch_core::txn::{DeleteRequest, Header, OpResponse, PutRequest, RangeRequest, Txn};
-use tidewatch_core::{Keyspace, LeaseId, Revision};
+use tidewatch_core::{Error, KeyValue, Keyspace, LeaseId, Revision};
 use tidewatch_proto::v1;
 use tonic::{Request, Response, Status};
 
 use super::{Answer, status};
+
+/// The most that a range may be answered with, in bytes. It is what our own client accepts; whoever
+/// wants more reads it in pages, at one revision.
+const MAX_RANGE_BYTES: usize = 64 << 20;
+
+/// More than an entry takes on the wire besides its key and its value.
+const ENTRY_BYTES: usize = 64;
 
 /// The service.
 #[derive(Clone)]
@@ -26,6 +33,14 @@ impl v1::keyspace_server::Keyspace for KeyspaceService {
     async fn range(&self, request: Request<v1::RangeRequest>) -> Answer<v1::RangeResponse> {
         let request = RangeRequest::try_from(request.into_inner()).map_err(status)?;
         let answer = self.keyspace.range(request).await.map_err(status)?;
+        // What is read shares its bytes with the keyspace; what is sent would be a copy of them all.
+        let bytes: usize = answer.1.kvs.iter().map(size).sum();
+        if bytes > MAX_RANGE_BYTES {
+            return Err(status(Error::LimitExceeded {
+                what: "bytes in one answer (ask for fewer entries at a time)",
+                limit: MAX_RANGE_BYTES,
+            }));
+        }
         Ok(Response::new(answer.into()))
     }
 
@@ -121,4 +136,8 @@ impl KeyspaceService {
         let mut response = self.keyspace.txn(txn).await.map_err(status)?;
         Ok((response.header, response.responses.pop()))
     }
+}
+
+fn size(kv: &KeyValue) -> usize {
+    kv.key.len() + kv.value.len() + ENTRY_BYTES
 }
