@@ -1,7 +1,9 @@
 //! `tidewatch ls`: the keys below a prefix.
 
 use bytes::Bytes;
+use tidewatch_client::MAX_ANSWER_BYTES;
 use tidewatch_core::key::RangeEnd;
+use tidewatch_core::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use tidewatch_core::txn::RangeRequest;
 use tidewatch_core::{KeyRange, prefix, range};
 
@@ -26,8 +28,12 @@ Examples:
   tidewatch ls /config/
   tidewatch ls /containers/shop/ --output json | jq -r .key";
 
-/// Entries asked for at a time: with the largest values a page has 64 MiB.
-const PAGE: usize = 64;
+/// Entries asked for at a time: with the largest keys and values a page is an answer that is accepted.
+const PAGE: usize = 32;
+const _: () = assert!(PAGE * (MAX_KEY_BYTES + MAX_VALUE_BYTES + ENTRY_BYTES) < MAX_ANSWER_BYTES);
+
+/// More than an entry takes besides its key and its value.
+const ENTRY_BYTES: usize = 256;
 
 pub(crate) async fn run(args: &Args, connection: Connection) -> Result {
     let mut rest = prefix(Bytes::copy_from_slice(args.prefix.as_bytes()))?;
