@@ -184,8 +184,10 @@ impl Reconcilers {
     pub(crate) fn report(&self) -> Vec<v1::ReconcilerStatus> {
         let report = |running: &Running| {
             let snapshot = running.status.snapshot();
-            let untracked = running.status.untracked().len() as u64;
-            let known = running.status.verdicts().len() as u64;
+            // Counted in one look: between two the reconciler may have written.
+            let verdicts = running.status.verdicts();
+            let tracked = verdicts.iter().filter(|verdict| verdict.untracked().is_none());
+            let tracked = tracked.count() as u64;
             v1::ReconcilerStatus {
                 host: running.status.host().to_string(),
                 endpoint: running.endpoint.clone(),
@@ -195,8 +197,8 @@ impl Reconcilers {
                 last_sync: snapshot.last_sync.map(Into::into),
                 syncs: snapshot.resyncs,
                 drift: snapshot.drift,
-                containers: known - untracked,
-                untracked,
+                containers: tracked,
+                untracked: verdicts.len() as u64 - tracked,
             }
         };
         self.running.iter().map(report).collect()

@@ -1,5 +1,6 @@
 //! `tidewatch.v1.Fleet`: workloads, containers, hosts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -248,30 +249,31 @@ impl FleetService {
 
     fn explanations(&self, view: &View, container: &str, host: Option<&HostName>) -> Vec<v1::Explanation> {
         let verdicts = self.reconcilers.explain(container, host);
+        let joined = view.joined();
+        let rows: BTreeMap<_, _> = joined.iter().map(|row| (row.key.as_str(), row)).collect();
         let mut told: Vec<_> = verdicts
             .iter()
-            .map(|(host, verdict)| explanation(view, host, verdict))
+            .map(|(host, verdict)| explanation(&rows, host, verdict))
             .collect();
         // Rows of containers that no reconciler here sees: gone, or on a host of somebody else.
         let wanted = container.trim_start_matches('/');
-        for row in view.joined() {
+        for row in &joined {
             let meant =
                 row.name == wanted || (!row.container_id.is_empty() && row.container_id.starts_with(wanted));
             let known = told.iter().any(|it| it.container_id == row.container_id);
             if meant && !known && host.is_none_or(|host| *host == *row.host) {
-                told.push(remembered(&row));
+                told.push(remembered(row));
             }
         }
         told
     }
 }
 
-fn explanation(view: &View, host: &HostName, verdict: &Verdict) -> v1::Explanation {
+fn explanation(rows: &BTreeMap<&str, &JoinedRow>, host: &HostName, verdict: &Verdict) -> v1::Explanation {
     let (found, reason, message) = match &verdict.outcome {
         Outcome::Tracked { row: key, by } => {
             let (reason, message) = bound_by(*by);
-            let key = key.to_string();
-            let row = view.joined().iter().find(|row| row.key == key).map(joined_row);
+            let row = rows.get(key.to_string().as_str()).copied().map(joined_row);
             (row, reason, message.to_owned())
         }
         Outcome::Untracked(reason) => (None, reason.name(), reason.to_string()),
