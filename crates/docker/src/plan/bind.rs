@@ -4,6 +4,7 @@
 //! then what the container says of itself. Within one kind of evidence the oldest container is first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use tidewatch_fleet::{
     ContainerRow, DeployRow, Entry, FleetKey, HostName, Kind, Role, RowName, State, View, Workload,
@@ -16,7 +17,7 @@ use crate::container::Container;
 use crate::inspect::Facts;
 use crate::label;
 use crate::lister::{Listing, Scope};
-use crate::plugin::Claim;
+use crate::plugin::{Claim, WorkloadReconciler};
 
 /// A row on this host.
 pub(super) type Place = (WorkloadId, RowName);
@@ -162,8 +163,31 @@ impl<'a> Planner<'a> {
         if disowned || !kept || self.taken.contains_key(&place) {
             return false;
         }
-        self.give(container, place, BoundBy::Row);
+        let by = self.evidence(container, &place.0);
+        self.give(container, place, by);
         true
+    }
+
+    /// Why a container has the row it had before, as far as it still says so itself: that is what
+    /// people ask for.
+    fn evidence(&self, container: &Container, workload: &WorkloadId) -> BoundBy {
+        let names = &self.host.labels;
+        let says = |label: &str| label::value(&container.labels, label);
+        let labelled =
+            says(names.managed()) == Some("true") && says(names.workload_id()) == Some(workload.as_str());
+        if labelled {
+            return BoundBy::Labels;
+        }
+        let claims = |plugin: &Arc<dyn WorkloadReconciler>| match plugin.claim(container, self.view) {
+            Claim::Bound(id) => id == *workload,
+            Claim::Adopted(adopted) => adopted.id == *workload,
+            Claim::None | Claim::Refused(_) => false,
+        };
+        if self.host.plugins.iter().any(claims) {
+            BoundBy::Plugin
+        } else {
+            BoundBy::Row
+        }
     }
 
     fn adopts(&self) -> bool {

@@ -36,7 +36,7 @@ pub enum Outcome {
 /// What binds a container to its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundBy {
-    /// The row named the container already.
+    /// The row named the container already, and nothing else says why.
     Row,
     /// A deploy row names the container.
     DeployRow,

@@ -268,6 +268,27 @@ fn rule_6_every_reason_for_having_no_row_is_told() {
 }
 
 #[test]
+fn rule_6_a_container_that_keeps_its_row_is_explained_by_what_it_says_itself() {
+    let mut view = view(&[SHOP]);
+    let mut composed = Container::new("c2", "blog-web-1");
+    for (label, value) in [
+        (crate::label::COMPOSE_PROJECT, "blog"),
+        (crate::label::COMPOSE_SERVICE, "web"),
+    ] {
+        composed.labels.insert(label.into(), value.into());
+    }
+    let containers = [labelled("c1", "shop", "web"), composed];
+    for _ in 0..2 {
+        let plan = look(&mut view, &containers);
+        let by = |id: &str| match &plan.verdicts[id].outcome {
+            Outcome::Tracked { by, .. } => *by,
+            Outcome::Untracked(reason) => panic!("{reason}"),
+        };
+        assert_eq!((by("c1"), by("c2")), (BoundBy::Labels, BoundBy::Plugin));
+    }
+}
+
+#[test]
 fn rule_6_one_container_with_nonsense_harms_no_other() {
     let mut view = view(&[SHOP]);
     let mut strange = labelled("c1", "shop", "web");
