@@ -94,7 +94,9 @@ pub trait Backend: Send + Sync + 'static {
     fn driver(&self) -> BoxFuture<'static, ()>;
 
     /// Ends the work: writes that were accepted finish, new ones fail with [`Error::Closed`], and
-    /// every watch ends with `reason` after what was committed.
+    /// every watch ends with `reason` after what was committed. Only when
+    /// [draining](EndReason::Draining) a watch that lags ends where it is, with a place to resume from:
+    /// who goes away does not wait for slow readers.
     fn close(&self, reason: EndReason);
 }
 
