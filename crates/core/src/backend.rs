@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::lease::{LeaseGrant, LeaseId, LeaseInfo};
 use crate::revision::{KeyspaceId, Revision};
 use crate::txn::{Header, RangeRequest, RangeResponse, Txn, TxnResponse};
-use crate::watch::{EndReason, Watch, WatchRequest};
+use crate::watch::{EndReason, Watch, WatchRegistry, WatchRequest};
 
 /// A boxed future, for traits that are chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -87,6 +88,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Tells how the keyspace is.
     fn status(&self) -> BoxFuture<'_, Result<Status, Error>>;
+
+    /// The watchers that this process serves, for operators. None where watches are somebody else's: a
+    /// client has no part in who else watches its server. Another one where the keyspace has been replaced.
+    fn watch_registry(&self) -> Option<Arc<WatchRegistry>> {
+        None
+    }
 
     /// What must run for the keyspace to do its work: commits to a journal, the dispatch of events,
     /// the expiry of leases, compaction. The embedder spawns it, once; it ends after

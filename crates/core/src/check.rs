@@ -274,19 +274,21 @@ pub fn filtered(observed: &Observed) -> Verdict {
     Ok(())
 }
 
-/// Reports of progress only grow, no event follows that they already covered, and none is below an
-/// explicit start.
+/// Reports of progress only grow, none is below an event that was delivered before or below an explicit
+/// start, and no event follows that they already covered.
 pub fn bookmarkable(observed: &Observed) -> Verdict {
     let floor = match observed.request.start {
         Start::At(revision) => revision,
         Start::Now | Start::After(_) => observed.boundary(),
     };
-    let mut covered = Revision(0);
+    let (mut covered, mut delivered) = (Revision(0), Revision(0));
     for batch in observed.valid() {
         let revision = batch.revision();
         match batch.kind() {
-            BatchKind::Progress if revision < floor || revision < covered => {
-                let detail = format!("progress {revision} after {covered}, with a start of {floor}");
+            BatchKind::Progress if revision < floor.max(covered).max(delivered) => {
+                let detail = format!(
+                    "progress {revision} after progress {covered} and revision {delivered}, with a start of {floor}"
+                );
                 return broken("Bookmarkable", detail);
             }
             BatchKind::Progress => covered = revision,
@@ -296,6 +298,7 @@ pub fn bookmarkable(observed: &Observed) -> Verdict {
                     format!("revision {revision} after progress {covered}"),
                 );
             }
+            BatchKind::Events => delivered = revision,
             _ => {}
         }
     }
@@ -590,6 +593,10 @@ mod tests {
                 vec![Batch::progress(Revision(3)), batch(1, &[0, 1])],
             ),
             ("Bookmarkable", vec![Batch::progress(Revision(0))]),
+            (
+                "Bookmarkable",
+                vec![batch(0, &[0]), batch(1, &[0, 1]), Batch::progress(Revision(2))],
+            ),
             (
                 "Bookmarkable",
                 vec![

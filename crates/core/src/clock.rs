@@ -26,6 +26,21 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.sleep_until(self.now() + duration)
     }
+
+    /// How long the machine has been up, for durations that a restart of the process must not begin anew.
+    /// None where that cannot be known.
+    fn uptime(&self) -> Option<Uptime> {
+        None
+    }
+}
+
+/// How long a machine has been up since one particular start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which start: uptimes of different ones say nothing about each other.
+    pub boot: u128,
+    /// For how long, times of sleep included.
+    pub elapsed: Duration,
 }
 
 /// The machine's clock and tokio's timer.
@@ -62,6 +77,21 @@ impl Clock for SystemClock {
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep_until(deadline.into()))
     }
+
+    /// As Linux tells it, in hundredths of a second.
+    fn uptime(&self) -> Option<Uptime> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        parse_uptime(&boot, &uptime)
+    }
+}
+
+fn parse_uptime(boot: &str, uptime: &str) -> Option<Uptime> {
+    let seconds = uptime.split_whitespace().next()?.parse().ok()?;
+    Some(Uptime {
+        boot: u128::from_str_radix(&boot.trim().replace('-', ""), 16).ok()?,
+        elapsed: Duration::try_from_secs_f64(seconds).ok()?,
+    })
 }
 
 /// A clock that stands still until it is told to move. Needs no runtime.
@@ -74,6 +104,8 @@ pub struct ManualClock {
 
 #[derive(Debug)]
 struct ManualState {
+    boot: u128,
+    started: Instant,
     now: Instant,
     system: SystemTime,
     next_sleeper: u64,
@@ -88,8 +120,11 @@ impl ManualClock {
         reason = "an Instant can only be had from the machine; it never moves again"
     )]
     pub fn new() -> Self {
+        let started = Instant::now();
         let state = ManualState {
-            now: Instant::now(),
+            boot: fastrand::u128(..),
+            started,
+            now: started,
             system: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
             next_sleeper: 0,
             sleepers: BTreeMap::new(),
@@ -149,6 +184,15 @@ impl Clock for ManualClock {
             sleeper: None,
         })
     }
+
+    /// Since the clock was made, each being a machine of its own.
+    fn uptime(&self) -> Option<Uptime> {
+        let state = self.lock();
+        Some(Uptime {
+            boot: state.boot,
+            elapsed: state.now - state.started,
+        })
+    }
 }
 
 struct ManualSleep {
@@ -188,6 +232,17 @@ impl Drop for ManualSleep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_uptime_is_read_as_linux_writes_it() {
+        let boot = "0f9ab8e0-93a5-4bd3-a2c0-0d2ffb2a2d10\n";
+        let uptime = parse_uptime(boot, "350735.47 234388.90\n").unwrap();
+        assert_eq!(uptime.boot, 0x0f9a_b8e0_93a5_4bd3_a2c0_0d2f_fb2a_2d10);
+        assert_eq!(uptime.elapsed, Duration::from_millis(350_735_470));
+        assert_eq!(parse_uptime(boot, ""), None);
+        assert_eq!(parse_uptime("no id", "1.00 2.00"), None);
+        assert_eq!(parse_uptime(boot, "-1.00 2.00"), None);
+    }
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_its_moment_has_come_and_not_before() {

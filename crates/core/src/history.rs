@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -28,10 +29,35 @@ pub struct History {
 
 #[derive(Debug)]
 struct Inner {
-    records: VecDeque<Arc<Record>>,
+    records: VecDeque<Kept>,
     oldest: Revision,
     current: Revision,
-    bytes: u64,
+    /// The bytes of all records there ever were, and of those that were forgotten.
+    appended_bytes: u64,
+    forgotten_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    record: Arc<Record>,
+    /// The bytes of all records before this one, forgotten ones too.
+    bytes_before: u64,
+}
+
+/// What a reader has not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The bytes of the records.
+    pub bytes: u64,
+    /// When the first of them was committed, if that is known.
+    pub since: Option<SystemTime>,
+}
+
+impl Inner {
+    /// The index of the first record after a revision.
+    fn first_after(&self, after: Revision) -> usize {
+        self.records.partition_point(|kept| kept.record.revision <= after)
+    }
 }
 
 /// A part of the history.
@@ -54,7 +80,8 @@ impl History {
                 records: VecDeque::new(),
                 oldest,
                 current,
-                bytes: 0,
+                appended_bytes: 0,
+                forgotten_bytes: 0,
             }),
             appended: Notify::new(),
         })
@@ -77,7 +104,8 @@ impl History {
 
     /// Bytes held by the records.
     pub fn bytes(&self) -> u64 {
-        self.read().bytes
+        let inner = self.read();
+        inner.appended_bytes - inner.forgotten_bytes
     }
 
     /// The number of records.
@@ -92,7 +120,7 @@ impl History {
 
     /// The oldest record.
     pub fn front(&self) -> Option<Arc<Record>> {
-        self.read().records.front().cloned()
+        self.read().records.front().map(|kept| Arc::clone(&kept.record))
     }
 
     /// Adds records whose revisions are greater than all before. They are visible to everybody when
@@ -102,8 +130,9 @@ impl History {
         for record in records {
             debug_assert!(record.revision > inner.current, "revisions only grow");
             inner.current = record.revision;
-            inner.bytes += record.size() as u64;
-            inner.records.push_back(record);
+            let bytes_before = inner.appended_bytes;
+            inner.appended_bytes += record.size() as u64;
+            inner.records.push_back(Kept { record, bytes_before });
         }
         self.publish(inner);
     }
@@ -125,10 +154,27 @@ impl History {
             return Vec::new();
         }
         inner.oldest = oldest;
-        let keep_from = inner.records.partition_point(|record| record.revision < oldest);
-        let forgotten: Vec<_> = inner.records.drain(..keep_from).collect();
-        inner.bytes -= forgotten.iter().map(|record| record.size() as u64).sum::<u64>();
+        let keep_from = inner
+            .records
+            .partition_point(|kept| kept.record.revision < oldest);
+        let forgotten = inner.records.drain(..keep_from).map(|kept| kept.record).collect();
+        inner.forgotten_bytes = match inner.records.front() {
+            Some(first) => first.bytes_before,
+            None => inner.appended_bytes,
+        };
         forgotten
+    }
+
+    /// Begins anew after `revision`: what happened up to there was seen elsewhere, or by nobody. Never goes
+    /// back. Readers that are not that far find that what they need next is compacted.
+    pub fn restart(&self, revision: Revision) {
+        let mut inner = self.write();
+        debug_assert!(revision >= inner.current, "a history never goes back");
+        inner.records.clear();
+        inner.forgotten_bytes = inner.appended_bytes;
+        inner.current = inner.current.max(revision);
+        inner.oldest = inner.current.next();
+        self.publish(inner);
     }
 
     /// Reads at most `max` records after a revision.
@@ -143,13 +189,29 @@ impl History {
                 oldest: inner.oldest,
             });
         }
-        let from = inner.records.partition_point(|record| record.revision <= after);
-        let records: Vec<_> = inner.records.range(from..).take(max).cloned().collect();
+        let from = inner.first_after(after);
+        let kept = inner.records.range(from..).take(max);
+        let records: Vec<_> = kept.map(|kept| Arc::clone(&kept.record)).collect();
         let through = match records.last() {
             Some(last) if from + records.len() < inner.records.len() => last.revision,
             _ => inner.current.max(after),
         };
         Ok(Chunk { records, through })
+    }
+
+    /// What a reader that has read up to `after` has not read yet, or can read no more.
+    pub fn unread(&self, after: Revision) -> Unread {
+        let inner = self.read();
+        match inner.records.get(inner.first_after(after)) {
+            Some(first) => Unread {
+                bytes: inner.appended_bytes - first.bytes_before,
+                since: first.record.time,
+            },
+            None => Unread {
+                bytes: 0,
+                since: None,
+            },
+        }
     }
 
     /// Waits until something was appended since the last call returned. For one caller, the
@@ -237,6 +299,18 @@ mod tests {
         history.advance(greatest);
         assert_eq!(history.compact(greatest).len(), 1);
         assert_eq!(history.read_after(greatest, 9).unwrap().through, greatest);
+    }
+
+    #[test]
+    fn a_history_that_begins_anew_has_nothing_of_what_was_before() {
+        let history = History::new(KeyspaceId(1), Revision(1), Revision(1));
+        history.append([record(2), record(3)]);
+        history.restart(Revision(7));
+        assert_eq!((history.current(), history.oldest()), (Revision(7), Revision(8)));
+        assert_eq!((history.len(), history.bytes()), (0, 0));
+        history.read_after(Revision(3), 9).unwrap_err();
+        history.append([record(9)]);
+        assert_eq!(revisions(&history.read_after(Revision(7), 9).unwrap()), [9]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::limits::MAX_KEY_BYTES;
 /// A set of adjacent keys: one key, all keys under a prefix, or any half-open interval.
 ///
 /// Keys are byte strings in lexicographic order. A range is never inverted: constructors refuse
-/// what could not contain a key.
+/// what could not contain a key, and who means that says [`KeyRange::empty`].
 ///
 /// ```
 /// use tidewatch_core::{key, prefix};
@@ -77,8 +77,8 @@ pub fn range(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Result<KeyRange,
     if start >= end {
         return Err(Error::InvalidRange { start, end });
     }
-    // The two ways to say "this one key" are one range.
-    let is_single = end.strip_suffix(b"\0").is_some_and(|rest| rest == start);
+    // The two ways to say "this one key" are one range; but the empty name is no key's.
+    let is_single = !start.is_empty() && end.strip_suffix(b"\0").is_some_and(|rest| rest == start);
     let end = if is_single {
         RangeEnd::Single
     } else {
@@ -101,6 +101,15 @@ impl KeyRange {
         Self::from_key(Bytes::new())
     }
 
+    /// No key. For faces on whose API an inverted range is no error but holds nothing; the native API has
+    /// no such range.
+    pub fn empty() -> Self {
+        Self {
+            start: Bytes::new(),
+            end: RangeEnd::Before(Bytes::new()),
+        }
+    }
+
     /// All keys that start with these bytes, whatever they are. Empty bytes: every key.
     pub fn starting_with(prefix: impl Into<Bytes>) -> Self {
         let start = prefix.into();
@@ -109,6 +118,15 @@ impl KeyRange {
             None => RangeEnd::Unbounded,
         };
         Self { start, end }
+    }
+
+    /// A range of names that need not be ones a keyspace accepts: those of another store, where ours have a
+    /// prefix before them. Nothing is checked; one that ends before it begins holds nothing.
+    pub fn unchecked(start: impl Into<Bytes>, end: RangeEnd) -> Self {
+        Self {
+            start: start.into(),
+            end,
+        }
     }
 
     /// The first key that may be in the range.
@@ -237,4 +255,24 @@ fn successor(prefix: &[u8]) -> Option<Bytes> {
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;
     Some(end.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_range_holds_no_key_and_lies_in_every_range_from_the_start() {
+        let empty = KeyRange::empty();
+        assert!(!empty.contains(b"") && !empty.contains(b"\0") && !empty.contains(b"/a"));
+        assert!(KeyRange::all().covers(&empty));
+        assert!(!empty.covers(&key("/a").unwrap()));
+        assert_eq!((empty.as_single(), empty.as_slash_prefix()), (None, None));
+    }
+
+    #[test]
+    fn a_range_up_to_the_first_key_is_not_the_key_without_a_name() {
+        assert_eq!(range("", "\0").unwrap().as_single(), None);
+        assert_eq!(range("/a", "/a\0").unwrap(), key("/a").unwrap());
+    }
 }

@@ -40,12 +40,27 @@ use crate::watch::{EndReason, WatchBuilder};
 #[derive(Clone)]
 pub struct Keyspace {
     backend: Arc<dyn Backend>,
+    /// Reads are answered from what is here.
+    may_be_stale: bool,
 }
 
 impl Keyspace {
     /// A handle on a backend of any kind.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend }
+        Self {
+            backend,
+            may_be_stale: false,
+        }
+    }
+
+    /// The same keyspace, whose reads show what is here, which may be old where the backend is a copy of something elsewhere
+    /// ([`RangeRequest::serializable`]): for those who want an answer also while that is away. A transaction that only reads
+    /// is a read; others, and watches, are as ever.
+    pub fn with_stale_reads(&self) -> Self {
+        Self {
+            backend: self.backend.clone(),
+            may_be_stale: true,
+        }
     }
 
     /// What the keyspace runs on.
@@ -79,7 +94,7 @@ impl Keyspace {
 
     /// Reads a range; see [`Backend::range`].
     pub async fn range(&self, request: RangeRequest) -> Result<(Header, RangeResponse), Error> {
-        self.backend.range(request).await
+        self.backend.range(self.reading(request)).await
     }
 
     /// Writes one key, and returns the revision of that.
@@ -106,7 +121,29 @@ impl Keyspace {
 
     /// Carries out a transaction; see [`Backend::txn`].
     pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        self.backend.txn(txn).await
+        self.backend.txn(self.reading_in(txn)).await
+    }
+
+    fn reading(&self, request: RangeRequest) -> RangeRequest {
+        RangeRequest {
+            serializable: request.serializable || self.may_be_stale,
+            ..request
+        }
+    }
+
+    fn reading_in(&self, txn: Txn) -> Txn {
+        if !self.may_be_stale {
+            return txn;
+        }
+        let reading = |op| match op {
+            Op::Range(request) => Op::Range(self.reading(request)),
+            op => op,
+        };
+        Txn {
+            then: txn.then.into_iter().map(reading).collect(),
+            otherwise: txn.otherwise.into_iter().map(reading).collect(),
+            ..txn
+        }
     }
 
     /// Carries out one operation, and returns its answer with the header.

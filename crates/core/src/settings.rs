@@ -31,14 +31,18 @@ pub struct WatchSettings {
     pub room: usize,
     /// The most watchers at a time.
     pub max_watchers: usize,
+    /// How long events may be held back from readers that
+    /// [coalesce](crate::watch::WatchRequest::coalesce) them. Zero: not at all.
+    pub max_batch_delay: Duration,
 }
 
 impl Default for WatchSettings {
-    /// Room for 1024 batches and for a million watchers.
+    /// Room for 1024 batches and for a million watchers; 5 ms.
     fn default() -> Self {
         Self {
             room: 1024,
             max_watchers: 1_000_000,
+            max_batch_delay: Duration::from_millis(5),
         }
     }
 }

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tidewatch_core::check::{self, Observed, Truth};
-use tidewatch_core::watch::{OnOverflow, Start, View, WatchDispatcher, WatchRegistry, WatchRequest};
+use tidewatch_core::watch::{
+    Delivery, OnOverflow, Start, View, WatchDispatcher, WatchRegistry, WatchRequest,
+};
 use tidewatch_core::{
     EndReason, Event, History, KeyRange, KeyValue, KeyspaceId, ManualClock, Position, Record, Revision,
     Watch, WatchSettings, key, prefix, range,
@@ -31,6 +33,8 @@ enum Action {
     Read(Index, usize),
     /// Ends one reader, and goes on where it was.
     Resume(Index),
+    /// Ends one watch as an operator.
+    Cancel(Index),
     Dispatch,
     Idle,
 }
@@ -42,6 +46,8 @@ struct Asked {
     view: View,
     cancel: Option<usize>,
     progress: bool,
+    /// Whether events may be held back, and are read as they were prepared: several batches at once.
+    coalesce: bool,
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -59,13 +65,15 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         view,
         prop::option::weighted(0.3, 1..=ROOM),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(ranges, start, view, cancel, progress)| Asked {
+        .prop_map(|(ranges, start, view, cancel, progress, coalesce)| Asked {
             ranges,
             start,
             view,
             cancel,
             progress,
+            coalesce,
         });
     let action = prop_oneof![
         8 => prop::collection::vec(change, 1..4).prop_map(Action::Commit),
@@ -73,6 +81,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         3 => asked.prop_map(Action::Watch),
         6 => (any::<Index>(), 1..6_usize).prop_map(|(at, count)| Action::Read(at, count)),
         1 => any::<Index>().prop_map(Action::Resume),
+        1 => any::<Index>().prop_map(Action::Cancel),
         4 => Just(Action::Dispatch),
         1 => Just(Action::Idle),
     ];
@@ -112,6 +121,7 @@ impl World {
         let settings = WatchSettings {
             room: ROOM,
             max_watchers: 1000,
+            ..WatchSettings::default()
         };
         let registry = WatchRegistry::new(Arc::clone(&history), None, Arc::new(clock.clone()), settings);
         let dispatcher = Box::pin(WatchDispatcher::new(Arc::clone(&registry)).run());
@@ -139,7 +149,11 @@ impl World {
             Action::Watch(asked) => self.watch(asked),
             Action::Read(at, count) if !self.open.is_empty() => self.read(at.index(self.open.len()), count),
             Action::Resume(at) if !self.open.is_empty() => self.resume(at.index(self.open.len())),
-            Action::Read(..) | Action::Resume(_) => {}
+            Action::Cancel(at) if !self.open.is_empty() => {
+                let (watch, ..) = &self.open[at.index(self.open.len())];
+                assert!(self.registry.cancel(watch.id()));
+            }
+            Action::Read(..) | Action::Resume(_) | Action::Cancel(_) => {}
             Action::Dispatch => self.dispatch(),
             Action::Idle => self.clock.advance(Duration::from_secs(1)),
         }
@@ -198,6 +212,7 @@ impl World {
             },
             room: asked.cancel,
             progress_interval: asked.progress.then_some(Duration::from_secs(1)),
+            coalesce: asked.coalesce,
             ..WatchRequest::new(ranges)
         };
         self.open(request);
@@ -211,10 +226,20 @@ impl World {
 
     fn read(&mut self, at: usize, count: usize) {
         for _ in 0..count {
-            let (watch, observed, _) = &mut self.open[at];
-            match watch.poll_next_batch(&mut Context::from_waker(Waker::noop())) {
+            let (watch, observed, request) = &mut self.open[at];
+            let mut cx = Context::from_waker(Waker::noop());
+            let next = if request.coalesce {
+                watch.poll_next_delivery(&mut cx)
+            } else {
+                watch.poll_next_batch(&mut cx).map_ok(Delivery::Batch)
+            };
+            match next {
                 Poll::Pending => return,
-                Poll::Ready(Ok(batch)) => observed.see(batch),
+                Poll::Ready(Ok(Delivery::Batch(batch))) => observed.see(batch),
+                Poll::Ready(Ok(Delivery::Batches(batches))) => {
+                    assert!(batches.iter().next().is_some(), "something is delivered");
+                    batches.iter().for_each(|batch| observed.see(batch));
+                }
                 Poll::Ready(Err(ended)) => {
                     let (_, mut observed, request) = self.open.swap_remove(at);
                     self.check_end(&ended.reason, &request);
@@ -232,7 +257,7 @@ impl World {
                 assert!(requested < oldest && oldest == self.history.oldest());
             }
             EndReason::Overflow => assert_eq!(request.on_overflow, OnOverflow::Cancel),
-            EndReason::Closed => {}
+            EndReason::Closed | EndReason::Canceled => {}
             _ => panic!("no reason to end: {reason}"),
         }
     }
@@ -274,16 +299,16 @@ impl World {
             rounds += 1;
             assert!(rounds < 1000, "the dispatcher ends after the close");
         }
-        // A read takes at most a batch for each revision, and every watch ends.
+        // A reader lets others run now and then, at the latest after some steps, and every watch ends.
+        let mut rounds = 0;
         while !self.open.is_empty() {
-            let before = self.open.len();
             self.read(0, 1000);
-            assert!(self.open.len() < before, "a watch of a closed registry ends");
+            rounds += 1;
+            assert!(rounds < 10_000, "a watch of a closed registry ends");
         }
-        assert_eq!(
-            (self.registry.watcher_count(), self.registry.selection_count()),
-            (0, 0)
-        );
+        let registry = &self.registry;
+        assert_eq!((registry.watcher_count(), registry.selection_count()), (0, 0));
+        assert_eq!((registry.lagging_count(), registry.watchers().len()), (0, 0));
         let truth = Truth::new(self.truth);
         for observed in &self.over {
             if let Err(violation) = check::all(observed, &truth) {

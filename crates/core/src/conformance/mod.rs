@@ -3,15 +3,18 @@
 //! Behind the feature `conformance`, for use in `#[cfg(test)]`:
 //! [`journal_conformance!`](crate::journal_conformance) and
 //! [`backend_conformance!`](crate::backend_conformance) expand to plain `#[test]` functions and need
-//! no other dependency. [`MemoryJournal`] is a journal that fails and waits when it is told to.
+//! no other dependency. [`MemoryJournal`] is a journal that fails and waits when it is told to, and
+//! [`intercepted`] makes a keyspace whose calls do.
 
 #![expect(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
 pub mod backend;
+mod intercept;
 pub mod journal;
 mod memory_journal;
 
 pub use backend::{Capabilities, Subject};
+pub use intercept::{Call, Intercept, intercepted};
 pub use memory_journal::MemoryJournal;
 
 use std::future::{Future, poll_fn};

@@ -9,11 +9,11 @@ use super::driver::{Driver, MAX_QUEUED};
 use super::embedded::Embedded;
 use super::index::Index;
 use super::lease::Leases;
+use super::replay::{check_version, contradiction, replay_record};
 use super::shared::Shared;
 use super::state::State;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Cause, Error};
-use crate::event::{Event, EventKind, KeyValue, Record};
 use crate::history::History;
 use crate::journal::{Journal, Recovered};
 use crate::key::KeyRange;
@@ -189,68 +189,3 @@ fn replay(recovered: Recovered, clock: &dyn Clock) -> Result<(State, Arc<History
     let state = State::recovered(index, leases, current, oldest, &history);
     Ok((state, history))
 }
-
-/// Adds a record to the index and finds out what was there before each of its events.
-fn replay_record(index: &mut Index, record: Record) -> Result<Record, Cause> {
-    let Record {
-        revision,
-        time,
-        events,
-    } = record;
-    let replay = |event: Event| {
-        let key = event.kv.key.clone();
-        if event.kv.mod_revision != revision || index.changed_at(&key, revision) {
-            return Err(contradiction(format!(
-                "{:?} is changed at revision {} within revision {revision}, or twice in it",
-                key.escape_ascii().to_string(),
-                event.kv.mod_revision,
-            )));
-        }
-        match event.kind {
-            EventKind::Put => {
-                check_version(&event.kv)?;
-                let prev = index.restore(&event.kv);
-                Ok(Event::put(event.kv, prev))
-            }
-            EventKind::Delete => index.delete(revision, &key).ok_or_else(|| {
-                contradiction(format!(
-                    "revision {revision} deletes {:?}, which does not exist",
-                    key.escape_ascii().to_string()
-                ))
-            }),
-        }
-    };
-    let events: Result<Box<[Event]>, Cause> = events.into_iter().map(replay).collect();
-    Ok(Record {
-        revision,
-        time,
-        events: events?,
-    })
-}
-
-fn check_version(kv: &KeyValue) -> Result<(), Cause> {
-    if kv.version > 0 {
-        return Ok(());
-    }
-    let key = kv.key.escape_ascii();
-    Err(contradiction(format!(
-        "{:?} is there with version 0",
-        key.to_string()
-    )))
-}
-
-fn contradiction(what: String) -> Cause {
-    Arc::new(Contradiction(what))
-}
-
-/// What a journal remembers cannot have happened.
-#[derive(Debug)]
-struct Contradiction(String);
-
-impl fmt::Display for Contradiction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the journal contradicts itself: {}", self.0)
-    }
-}
-
-impl std::error::Error for Contradiction {}

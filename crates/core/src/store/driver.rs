@@ -30,19 +30,12 @@ const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes of keys and values that wait for the driver: a few groups' worth, too.
 pub(super) const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
 
-/// Most revisions that the window makes the journal forget at a time, while changes wait.
-const MAX_COMPACTED_AT_ONCE: u64 = 4096;
-
 /// Most leases that end in one group. Each may take many keys with it.
 const MAX_EXPIRED_AT_ONCE: usize = 64;
 
 /// Pauses after the journal failed at what the driver does by itself.
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-
-/// How often the age of the history is looked at: a sixteenth of the greatest age, within these.
-const MIN_AGE_INTERVAL: Duration = Duration::from_secs(1);
-const MAX_AGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The one task of an embedded keyspace. It owns the journal.
 pub(super) struct Driver {
@@ -58,8 +51,8 @@ pub(super) struct Driver {
     /// Until when leases and history are left alone, after the journal failed.
     paused_until: Option<Instant>,
     backoff: Backoff,
-    /// All that was accepted is done.
-    finished: bool,
+    /// What is done for the dispatcher in the end; `run` takes it over.
+    rest: Option<Rest>,
 }
 
 /// Why the driver goes on.
@@ -80,6 +73,7 @@ impl Driver {
     ) -> Self {
         let (journal, queue) = journal.unzip();
         let next_age_check = shared.clock.now();
+        let rest = Some(Rest::new(registry.clone()));
         Self {
             shared,
             registry,
@@ -89,12 +83,14 @@ impl Driver {
             next_age_check,
             paused_until: None,
             backoff: Backoff::new(RETRY_BASE, RETRY_MAX),
-            finished: false,
+            rest,
         }
     }
 
     /// Runs until the keyspace is closed and all that was accepted is done and handed to watchers.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
+        // Dropped last: the work may be done, and the driver with it, while there is still something to hand on.
+        let mut rest = self.rest.take();
         let mut dispatch = pin!(WatchDispatcher::new(self.registry.clone()).run());
         let mut work = pin!(self.work());
         let (mut working, mut dispatching) = (true, true);
@@ -108,6 +104,9 @@ impl Driver {
             }
         })
         .await;
+        if let Some(rest) = &mut rest {
+            rest.handed_on = true;
+        }
     }
 
     async fn work(mut self) {
@@ -120,7 +119,6 @@ impl Driver {
                 Step::End => break,
             }
         }
-        self.finished = true;
     }
 
     async fn step(&mut self) -> Step {
@@ -247,24 +245,9 @@ impl Driver {
         if self.paused_until.is_some_and(|until| until > now) {
             return;
         }
-        let window = &self.shared.settings.history;
-        let (most, target) = {
-            let state = self.shared.read();
-            if now < self.next_age_check && !state.exceeds(window) {
-                return;
-            }
-            let time = self.shared.clock.system_time();
-            let most = Revision(state.readable().oldest.0.saturating_add(MAX_COMPACTED_AT_ONCE));
-            let target = state.compaction_target(window, time, &self.shared.history, most);
-            (most, target)
-        };
         // If there is more to forget, it looks again as soon as those who wait have had their turn.
-        if target.is_none_or(|target| target <= most) {
-            let interval = (window.max_age / 16).clamp(MIN_AGE_INTERVAL, MAX_AGE_INTERVAL);
-            self.next_age_check = now + interval;
-        }
-        if let Some(target) = target {
-            let compacted = self.compact(target.min(most)).await;
+        if let Some(target) = self.shared.outgrown(&mut self.next_age_check) {
+            let compacted = self.compact(target).await;
             self.pause_after(compacted, "compact the history");
         }
     }
@@ -307,11 +290,31 @@ impl Drop for Driver {
         self.shared.close(EndReason::Closed);
         self.registry
             .close(self.shared.closing().unwrap_or(EndReason::Closed));
-        if self.finished {
+    }
+}
+
+/// Hands on what is committed when it is dropped, if its dispatcher did not come to that: because it was
+/// dropped as well, or never run.
+struct Rest {
+    registry: Arc<WatchRegistry>,
+    handed_on: bool,
+}
+
+impl Rest {
+    fn new(registry: Arc<WatchRegistry>) -> Self {
+        Self {
+            registry,
+            handed_on: false,
+        }
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if self.handed_on {
             return;
         }
-        // The dispatcher is dropped as well, or was never run. Once the registry is closed another one
-        // waits for nothing, and is done when it has handed on what is committed.
+        // The registry is closed by now, so that another dispatcher waits for nothing.
         let mut dispatch = pin!(WatchDispatcher::new(self.registry.clone()).run());
         let mut cx = Context::from_waker(Waker::noop());
         while dispatch.as_mut().poll(&mut cx).is_pending() {}

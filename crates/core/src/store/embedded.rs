@@ -5,26 +5,16 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::apply;
 use super::driver::{Driver, MAX_QUEUED_BYTES};
-use super::lease::check_grant;
-use super::read::Collector;
-use super::shared::{Shared, let_others_run};
+use super::shared::Shared;
 use super::state::State;
 use super::write::{self, Reply, Write};
 use crate::backend::{Backend, BoxFuture, Status};
 use crate::error::Error;
-use crate::lease::{LeaseGrant, LeaseId, LeaseInfo};
+use crate::lease::{LeaseGrant, LeaseId, LeaseInfo, check_grant};
 use crate::revision::Revision;
 use crate::txn::{Header, RangeRequest, RangeResponse, Txn, TxnResponse};
 use crate::watch::{EndReason, Watch, WatchRegistry, WatchRequest};
-
-/// How many keys a read looks at before it lets writers have the lock.
-const READ_PAGE: usize = 1024;
-
-/// How often a read of the current revision starts over because compaction overtook it, before it
-/// keeps the lock to its end.
-const MAX_READ_RESTARTS: u32 = 3;
 
 /// A keyspace in this process; see [`Keyspace::memory`](crate::Keyspace::memory) and
 /// [`Keyspace::builder`](crate::Keyspace::builder).
@@ -64,53 +54,10 @@ impl Embedded {
         }
     }
 
-    async fn read(&self, request: RangeRequest) -> Result<(Header, RangeResponse), Error> {
-        let mut collector = Collector::new(&request);
-        let mut restarts = 0;
-        // The current revision when the read began, and the one it reads at.
-        let mut begun: Option<(Revision, Revision)> = None;
-        let mut after = None;
-        loop {
-            let (current, revision) = {
-                let state = self.shared.read();
-                let readable = state.readable();
-                let (current, revision) = match begun {
-                    Some((_, revision)) if request.revision.is_none() && revision < readable.oldest => {
-                        // What was current has been compacted meanwhile; what is current now has not.
-                        restarts += 1;
-                        after = None;
-                        collector.reset();
-                        (readable.current, readable.current)
-                    }
-                    Some((current, revision)) => (current, readable.choose(Some(revision))?),
-                    None => (readable.current, readable.choose(request.revision)?),
-                };
-                let max = if restarts > MAX_READ_RESTARTS {
-                    usize::MAX
-                } else {
-                    READ_PAGE
-                };
-                after = collector.page(&state.index, revision, after.as_deref(), max);
-                (current, revision)
-            };
-            if after.is_none() {
-                return Ok((self.shared.header(current), collector.finish()));
-            }
-            begun = Some((current, revision));
-            let_others_run().await;
-        }
-    }
-
     async fn write(&self, txn: Txn) -> Result<TxnResponse, Error> {
         txn.validate()?;
         if txn.is_read_only() {
-            let state = self.shared.read();
-            let (succeeded, responses) = apply::evaluate_reads(&state.index, &txn, state.readable())?;
-            return Ok(TxnResponse {
-                header: self.shared.header(state.committed()),
-                succeeded,
-                responses,
-            });
+            return self.shared.reads(&txn);
         }
         match &self.writes {
             None => self.inline(|state| write::txn(&self.shared, state, &txn)),
@@ -230,7 +177,7 @@ impl Embedded {
 
 impl Backend for Embedded {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<(Header, RangeResponse), Error>> {
-        Box::pin(self.read(request))
+        Box::pin(self.shared.range(request))
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse, Error>> {
@@ -271,6 +218,10 @@ impl Backend for Embedded {
 
     fn status(&self) -> BoxFuture<'_, Result<Status, Error>> {
         Box::pin(async move { Ok(self.describe()) })
+    }
+
+    fn watch_registry(&self) -> Option<Arc<WatchRegistry>> {
+        Some(self.registry.clone())
     }
 
     fn driver(&self) -> BoxFuture<'static, ()> {

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::lease::{LeaseGrant, LeaseId};
-use crate::limits::MAX_LEASE_TTL_SECS;
 
 /// Most leases at a time: a fleet needs one for each host, and a million of them fit in memory.
 pub(super) const MAX_LEASES: usize = 1_000_000;
@@ -51,27 +50,6 @@ impl Lease {
             keys: BTreeSet::new(),
         }
     }
-}
-
-/// Checks what a lease is asked for, and rounds its time to live up to whole seconds.
-///
-/// # Errors
-/// [`Error::InvalidArgument`].
-pub(super) fn check_grant(id: Option<LeaseId>, ttl: Duration) -> Result<Duration, Error> {
-    if id.is_some_and(|id| id.0 <= 0) {
-        return Err(Error::InvalidArgument {
-            what: "lease id",
-            reason: "it must be positive; leave it out to have one chosen".into(),
-        });
-    }
-    let secs = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
-    if ttl < Duration::from_secs(1) || secs > MAX_LEASE_TTL_SECS.unsigned_abs() {
-        return Err(Error::InvalidArgument {
-            what: "time to live",
-            reason: format!("it must be between 1 and {MAX_LEASE_TTL_SECS} seconds"),
-        });
-    }
-    Ok(Duration::from_secs(secs))
 }
 
 impl Leases {
@@ -232,25 +210,6 @@ mod tests {
         assert!(leases.get(b).unwrap().keys.contains(&key));
         leases.reattach(&key, Some(b), None);
         assert!(leases.get(b).unwrap().keys.is_empty());
-    }
-
-    #[test]
-    fn times_to_live_are_whole_seconds_from_one_up() {
-        let ok = |ttl| check_grant(None, ttl).unwrap();
-        assert_eq!(ok(SECOND), SECOND);
-        assert_eq!(ok(Duration::from_millis(1001)), SECOND * 2);
-        for ttl in [
-            Duration::ZERO,
-            Duration::from_millis(999),
-            Duration::from_secs(9_000_000_001),
-            Duration::MAX,
-        ] {
-            let error = check_grant(None, ttl).unwrap_err();
-            assert!(matches!(error, Error::InvalidArgument { .. }), "{ttl:?}: {error}");
-        }
-        for id in [0, -1, i64::MIN] {
-            assert!(check_grant(Some(LeaseId(id)), SECOND).is_err());
-        }
     }
 
     #[test]

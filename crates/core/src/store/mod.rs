@@ -5,6 +5,8 @@
 //! Without a journal all of that happens within the call. With one, calls hand their changes to
 //! the driver, which commits them in groups: while one group is being written the next one
 //! gathers. A group that cannot be written is taken back and fails as a whole.
+//!
+//! A [`Replica`] is the same store without writes of its own: it follows what happens elsewhere.
 
 mod apply;
 mod builder;
@@ -13,6 +15,8 @@ mod embedded;
 mod index;
 mod lease;
 mod read;
+mod replay;
+mod replica;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -21,3 +25,4 @@ mod write;
 
 pub use builder::KeyspaceBuilder;
 pub use embedded::Embedded;
+pub use replica::{Extent, Listing, Replica};

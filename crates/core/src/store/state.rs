@@ -8,8 +8,9 @@ use super::apply::{self, Outcome};
 use super::index::{Index, Totals};
 use super::lease::{Lease, Leases};
 use super::read::Readable;
-use crate::error::Error;
-use crate::event::{Event, Record};
+use super::replay::{check_version, contradiction, replay_record};
+use crate::error::{Cause, Error};
+use crate::event::{Event, KeyValue, Record};
 use crate::history::History;
 use crate::journal::Entry;
 use crate::lease::{LeaseGrant, LeaseId, LeaseInfo};
@@ -107,6 +108,68 @@ impl State {
             kept,
             ..Self::empty()
         }
+    }
+
+    /// The state that a listing shows.
+    ///
+    /// # Errors
+    /// The listing cannot be one of this revision.
+    pub(super) fn listed(
+        revision: Revision,
+        entries: impl IntoIterator<Item = KeyValue>,
+    ) -> Result<Self, Cause> {
+        let mut index = Index::default();
+        for kv in entries {
+            check_version(&kv)?;
+            if kv.mod_revision > revision || index.restore(&kv).is_some() {
+                return Err(contradiction(format!(
+                    "{:?} is twice in a listing at revision {revision}, or was written after it, at {}",
+                    kv.key.escape_ascii().to_string(),
+                    kv.mod_revision,
+                )));
+            }
+        }
+        let totals = index.totals();
+        Ok(Self {
+            index,
+            committed: revision,
+            evaluated: revision,
+            oldest: revision,
+            totals,
+            ..Self::empty()
+        })
+    }
+
+    /// Adds what happened elsewhere, and makes it visible.
+    ///
+    /// # Errors
+    /// It cannot follow what is here. Nothing of it is visible, but the state takes nothing more.
+    pub(super) fn follow(&mut self, record: Record, history: &History) -> Result<(), Cause> {
+        let revision = record.revision;
+        if revision <= self.evaluated {
+            return Err(contradiction(format!(
+                "revision {revision} follows {}",
+                self.evaluated
+            )));
+        }
+        self.evaluated = revision;
+        let record = Arc::new(replay_record(&mut self.index, record)?);
+        self.pending.push(Change::Record(record));
+        self.publish(history);
+        Ok(())
+    }
+
+    /// Notes that nothing of what happened elsewhere up to `revision` is missing. Never goes back.
+    pub(super) fn advance(&mut self, revision: Revision, history: &History) {
+        if revision > self.committed {
+            (self.committed, self.evaluated) = (revision, revision);
+            history.advance(revision);
+        }
+    }
+
+    /// Whether it was told of something that cannot have happened.
+    pub(super) fn is_broken(&self) -> bool {
+        self.pending.is_empty() && self.evaluated > self.committed
     }
 
     /// What can be read.
@@ -351,8 +414,10 @@ impl State {
     }
 
     /// Forgets some of what happened before `target`, and returns it, to be dropped without the lock.
-    /// To be repeated until nothing is returned.
+    /// To be repeated until nothing is returned. The current revision stays, also where the original of a
+    /// replica is ahead and has forgotten more.
     pub(super) fn compact(&mut self, target: Revision, history: &History) -> Vec<Arc<Record>> {
+        let target = target.min(self.committed);
         let first = history.front().map_or(target, |record| record.revision);
         let oldest = target.min(Revision(first.0 + MAX_FORGOTTEN_AT_ONCE as u64));
         let forgotten = history.compact(oldest);

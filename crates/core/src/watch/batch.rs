@@ -1,27 +1,24 @@
 //! What a watch delivers.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-
+use super::event_ref::{EventRef, Iter};
+use super::run::{Entry, Hold};
 use crate::event::{Event, EventKind, KeyValue, Record};
-use crate::lease::LeaseId;
 use crate::revision::Revision;
 
 /// One delivery of a watch: a revision's events, or a step of a snapshot, or a report of progress.
 ///
 /// A batch of events holds all events of one revision that match, unless it is
 /// [partial](Self::is_partial). Iterating yields them in transaction order.
+///
+/// It may share its events with the history and with the batches before and after it: one that is
+/// kept for long keeps up to 256 of those alive.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    kind: BatchKind,
     revision: Revision,
-    partial: bool,
-    time: Option<SystemTime>,
-    events: Events,
-    view: View,
+    body: Body,
 }
 
 /// What a [`Batch`] is.
@@ -39,22 +36,29 @@ pub enum BatchKind {
     Progress,
 }
 
-/// The events of a batch, as the source holds them.
+/// Small, and with nothing in it but what tells its parts: batches are made and moved for every
+/// delivery.
 #[derive(Clone, Debug)]
-pub enum Events {
-    /// Some events of a record that is shared with the history and other watchers.
-    Shared {
-        /// The record.
-        record: Arc<Record>,
-        /// The indices of its events that match, ascending; none: all of them.
-        matching: Option<Arc<[u32]>>,
-    },
-    /// Events of this batch alone.
-    Owned(Vec<Event>),
+enum Body {
+    /// Events: the entry of this index in a run.
+    Shared(Arc<Hold>, u32),
+    /// Events, or entries of a snapshot, of this batch alone.
+    Owned(Box<Owned>),
+    /// No events.
+    Mark(BatchKind),
+}
+
+#[derive(Clone, Debug)]
+struct Owned {
+    kind: BatchKind,
+    partial: bool,
+    time: Option<SystemTime>,
+    events: Vec<Event>,
+    view: View,
 }
 
 /// Which parts of its events a watch asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
     /// The entry before each event.
     pub prev_kv: bool,
@@ -74,26 +78,45 @@ impl View {
             EventKind::Delete => !self.no_delete,
         }
     }
+
+    /// Whether some events are not shown at all.
+    pub(super) fn filters(self) -> bool {
+        self.no_put || self.no_delete
+    }
+
+    /// Whether previous entries are shown without values: they are handed out as they are held, so they
+    /// have to be held that way.
+    pub(super) fn strips(self) -> bool {
+        self.keys_only && self.prev_kv
+    }
 }
 
 impl Batch {
-    /// Events of a record, as the history holds them.
+    /// The events of a record of these indices, ascending, as the history holds them; without
+    /// indices, all of them.
     pub fn shared(record: Arc<Record>, matching: Option<Arc<[u32]>>, view: View) -> Self {
-        let (revision, time) = (record.revision, record.time);
-        let batch = Self {
-            kind: BatchKind::Events,
-            revision,
-            partial: false,
-            time,
-            events: Events::Shared { record, matching },
-            view,
-        };
-        if view.keys_only && view.prev_kv {
-            // Previous entries are handed out as they are held, so these are held without values.
-            let events = batch.iter().map(EventRef::to_owned).collect();
-            return Self::events(revision, time, events, view, false);
+        Self::of(Hold::of_one(Entry::of(record, matching), view), 0)
+    }
+
+    /// The entry of this index in a run, as its holder views it.
+    pub(super) fn of(hold: Arc<Hold>, at: u32) -> Self {
+        let strips = hold.view().strips();
+        let batch = Self::plain(hold, at);
+        if strips { batch.stripped() } else { batch }
+    }
+
+    /// The entry of this index in a run, for a holder whose view does not [strip](View::strips).
+    #[inline]
+    pub(super) fn plain(hold: Arc<Hold>, at: u32) -> Self {
+        Self {
+            revision: hold.entry(at).revision,
+            body: Body::Shared(hold, at),
         }
-        batch
+    }
+
+    fn stripped(self) -> Self {
+        let events = self.iter().map(EventRef::to_owned).collect();
+        Self::events(self.revision, self.time(), events, self.view(), self.is_partial())
     }
 
     /// Events of one revision that are nobody else's. `partial` if more of the revision follow.
@@ -104,19 +127,22 @@ impl Batch {
         view: View,
         partial: bool,
     ) -> Self {
-        Self {
+        let owned = Owned {
             kind: BatchKind::Events,
-            revision,
             partial,
             time,
-            events: Events::Owned(events),
+            events,
             view,
+        };
+        Self {
+            revision,
+            body: Body::Owned(Box::new(owned)),
         }
     }
 
     /// The begin of a snapshot.
     pub fn snapshot_begin(revision: Revision) -> Self {
-        Self::empty(BatchKind::SnapshotBegin, revision)
+        Self::mark(BatchKind::SnapshotBegin, revision)
     }
 
     /// Entries of a snapshot.
@@ -128,40 +154,46 @@ impl Batch {
             keys_only: view.keys_only,
             ..View::default()
         };
-        Self {
-            events: Events::Owned(events),
+        let owned = Owned {
+            kind: BatchKind::Snapshot,
+            partial: false,
+            time: None,
+            events,
             view,
-            ..Self::empty(BatchKind::Snapshot, revision)
+        };
+        Self {
+            revision,
+            body: Body::Owned(Box::new(owned)),
         }
     }
 
     /// The end of a snapshot.
     pub fn snapshot_end(revision: Revision) -> Self {
-        Self::empty(BatchKind::SnapshotEnd, revision)
+        Self::mark(BatchKind::SnapshotEnd, revision)
     }
 
     /// A report of progress.
     pub fn progress(revision: Revision) -> Self {
-        Self::empty(BatchKind::Progress, revision)
+        Self::mark(BatchKind::Progress, revision)
     }
 
-    fn empty(kind: BatchKind, revision: Revision) -> Self {
-        Self {
-            kind,
-            revision,
-            partial: false,
-            time: None,
-            events: Events::Owned(Vec::new()),
-            view: View::default(),
-        }
+    fn mark(kind: BatchKind, revision: Revision) -> Self {
+        let body = Body::Mark(kind);
+        Self { revision, body }
     }
 
     /// What it is.
+    #[inline]
     pub fn kind(&self) -> BatchKind {
-        self.kind
+        match &self.body {
+            Body::Shared(..) => BatchKind::Events,
+            Body::Owned(owned) => owned.kind,
+            Body::Mark(kind) => *kind,
+        }
     }
 
     /// Its revision: that of the events, of the snapshot, or of the progress.
+    #[inline]
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -169,23 +201,26 @@ impl Batch {
     /// Whether more events of the same revision follow in the next batch. One resumes at the start
     /// of the revision.
     pub fn is_partial(&self) -> bool {
-        self.partial
+        matches!(&self.body, Body::Owned(owned) if owned.partial)
     }
 
     /// When the revision was committed, if that is known.
     pub fn time(&self) -> Option<SystemTime> {
-        self.time
+        match &self.body {
+            Body::Shared(hold, at) => hold.entry(*at).record.time,
+            Body::Owned(owned) => owned.time,
+            Body::Mark(_) => None,
+        }
     }
 
     /// Which parts of the events the watch asked for.
+    #[inline]
     pub fn view(&self) -> View {
-        self.view
-    }
-
-    /// The events as they are held, before the [view](Self::view) is applied: for wire forms that
-    /// are made once for many watchers.
-    pub fn raw_events(&self) -> &Events {
-        &self.events
+        match &self.body {
+            Body::Shared(hold, _) => hold.view(),
+            Body::Owned(owned) => owned.view,
+            Body::Mark(_) => View::default(),
+        }
     }
 
     /// The number of events.
@@ -196,20 +231,29 @@ impl Batch {
     /// Whether there is no event in it, as in all batches but [`BatchKind::Events`] and
     /// [`BatchKind::Snapshot`].
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        match &self.body {
+            // An entry is there because something matched.
+            Body::Shared(hold, _) if !hold.view().filters() => false,
+            _ => self.iter().next().is_none(),
+        }
     }
 
     /// The events, in transaction order; the entries of a snapshot, in the order of keys.
+    #[inline]
     pub fn iter(&self) -> Iter<'_> {
-        let (events, matching): (&[Event], _) = match &self.events {
-            Events::Shared { record, matching } => (&record.events, matching.as_deref()),
-            Events::Owned(events) => (events, None),
+        let (events, matching, view): (&[Event], _, _) = match &self.body {
+            Body::Shared(hold, at) => {
+                let entry = hold.entry(*at);
+                (&entry.record.events, entry.matching.as_deref(), hold.view())
+            }
+            Body::Owned(owned) => (&owned.events, None, owned.view),
+            Body::Mark(_) => (&[], None, View::default()),
         };
         Iter {
             events,
             matching,
             next: 0,
-            view: self.view,
+            view,
         }
     }
 }
@@ -218,140 +262,8 @@ impl<'a> IntoIterator for &'a Batch {
     type Item = EventRef<'a>;
     type IntoIter = Iter<'a>;
 
+    #[inline]
     fn into_iter(self) -> Iter<'a> {
         self.iter()
-    }
-}
-
-/// The events of a [`Batch`], in order.
-#[derive(Clone, Debug)]
-pub struct Iter<'a> {
-    events: &'a [Event],
-    matching: Option<&'a [u32]>,
-    next: usize,
-    view: View,
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = EventRef<'a>;
-
-    fn next(&mut self) -> Option<EventRef<'a>> {
-        loop {
-            let event = match self.matching {
-                Some(matching) => &self.events[*matching.get(self.next)? as usize],
-                None => self.events.get(self.next)?,
-            };
-            self.next += 1;
-            if self.view.shows(event.kind) {
-                return Some(EventRef {
-                    event,
-                    view: self.view,
-                });
-            }
-        }
-    }
-}
-
-/// An event as a watch sees it: without what it did not ask for.
-#[derive(Clone, Copy)]
-pub struct EventRef<'a> {
-    event: &'a Event,
-    view: View,
-}
-
-/// The entry before an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prev<'a> {
-    /// The watch did not ask for it.
-    NotRequested,
-    /// The key did not exist.
-    Absent,
-    /// This is it. A watch that asked for no values finds an empty one here.
-    Entry(&'a KeyValue),
-}
-
-static EMPTY: Bytes = Bytes::new();
-
-impl<'a> EventRef<'a> {
-    /// What happened.
-    pub fn kind(self) -> EventKind {
-        self.event.kind
-    }
-
-    /// To which key.
-    pub fn key(self) -> &'a Bytes {
-        &self.event.kv.key
-    }
-
-    /// The new value; empty for a deletion, or if the watch asked for no values.
-    pub fn value(self) -> &'a Bytes {
-        if self.view.keys_only {
-            &EMPTY
-        } else {
-            &self.event.kv.value
-        }
-    }
-
-    /// When the key was created; zero for a deletion.
-    pub fn create_revision(self) -> Revision {
-        self.event.kv.create_revision
-    }
-
-    /// The revision of the write or deletion. In a snapshot: when the entry was last written.
-    pub fn mod_revision(self) -> Revision {
-        self.event.kv.mod_revision
-    }
-
-    /// How often the key was written since its creation; zero for a deletion.
-    pub fn version(self) -> u64 {
-        self.event.kv.version
-    }
-
-    /// The lease of the key.
-    pub fn lease(self) -> Option<LeaseId> {
-        self.event.kv.lease
-    }
-
-    /// The entry before the event.
-    pub fn prev(self) -> Prev<'a> {
-        match (&self.event.prev, self.view.prev_kv) {
-            (_, false) => Prev::NotRequested,
-            (None, true) => Prev::Absent,
-            (Some(prev), true) => Prev::Entry(prev),
-        }
-    }
-
-    /// A copy that owns itself, of what the watch asked for. Cheap: keys and values are shared.
-    pub fn to_owned(self) -> Event {
-        let strip = |kv: &KeyValue| KeyValue {
-            value: if self.view.keys_only {
-                Bytes::new()
-            } else {
-                kv.value.clone()
-            },
-            ..kv.clone()
-        };
-        Event {
-            kind: self.event.kind,
-            kv: strip(&self.event.kv),
-            prev: self.event.prev.as_ref().filter(|_| self.view.prev_kv).map(strip),
-        }
-    }
-}
-
-impl fmt::Display for EventRef<'_> {
-    /// `PUT /key = value` or `DELETE /key`, with bytes that are not text escaped.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind(), self.key().escape_ascii())?;
-        if self.kind() == EventKind::Put && !self.view.keys_only {
-            write!(f, " = {}", String::from_utf8_lossy(self.value()))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for EventRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&(*self).to_owned(), f)
     }
 }

@@ -1,13 +1,16 @@
 //! Handing committed events to those who watch.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use super::WatchRegistry;
-use super::selection::Entry;
+use super::run::Entry;
 use super::topic::Topic;
+use crate::backend::BoxFuture;
 use crate::event::Record;
 
 /// Most records between two looks at whether others want to run.
@@ -22,33 +25,65 @@ const CHUNK: usize = 256;
 pub struct WatchDispatcher {
     registry: Arc<WatchRegistry>,
     woken: Vec<Waker>,
-    hits: Hits,
+    collected: Collected,
+    /// Topics with patient watchers that are to be woken then. At most once each.
+    due: BTreeMap<(Instant, u64), Arc<Topic>>,
+    /// Tells topics apart that are due at the same moment.
+    next_due: u64,
 }
 
-/// The topics that a record concerns, with the indices of its events.
+/// What is about to be published, by topic.
 #[derive(Debug, Default)]
-struct Hits {
-    topics: Vec<(Arc<Topic>, Vec<u32>)>,
-    by_address: HashMap<usize, usize>,
+struct Collected {
+    topics: Vec<Pending>,
+    /// The places in `topics` that the record at hand has reached.
+    touched: Vec<usize>,
 }
 
-impl Hits {
+#[derive(Debug)]
+struct Pending {
+    topic: Arc<Topic>,
+    /// The indices of the events of the record at hand.
+    matching: Vec<u32>,
+    entries: Vec<(Entry, usize)>,
+}
+
+impl Collected {
+    /// Notes that an event of the record at hand is for a topic.
     fn add(&mut self, topic: &Arc<Topic>, event: u32) {
-        let address = Arc::as_ptr(topic).addr();
-        let at = *self.by_address.entry(address).or_insert(self.topics.len());
-        match self.topics.get_mut(at) {
-            Some((_, events)) => {
-                if events.last() != Some(&event) {
-                    events.push(event);
-                }
-            }
-            None => self.topics.push((Arc::clone(topic), vec![event])),
+        let mut at = topic.collected.load(Ordering::Relaxed);
+        if self
+            .topics
+            .get(at)
+            .is_none_or(|pending| !Arc::ptr_eq(&pending.topic, topic))
+        {
+            at = self.topics.len();
+            topic.collected.store(at, Ordering::Relaxed);
+            self.topics.push(Pending {
+                topic: Arc::clone(topic),
+                matching: Vec::new(),
+                entries: Vec::new(),
+            });
+        }
+        let matching = &mut self.topics[at].matching;
+        if matching.is_empty() {
+            self.touched.push(at);
+        }
+        if matching.last() != Some(&event) {
+            matching.push(event);
         }
     }
 
-    fn drain(&mut self) -> impl Iterator<Item = (Arc<Topic>, Vec<u32>)> {
-        self.by_address.clear();
-        self.topics.drain(..)
+    /// Notes that all events of a record were added.
+    fn end_record(&mut self, record: &Arc<Record>) {
+        let bytes = record.size();
+        for at in self.touched.drain(..) {
+            let Pending {
+                matching, entries, ..
+            } = &mut self.topics[at];
+            entries.extend(Entry::new(record, matching).map(|entry| (entry, bytes)));
+            matching.clear();
+        }
     }
 }
 
@@ -58,7 +93,9 @@ impl WatchDispatcher {
         Self {
             registry,
             woken: Vec::new(),
-            hits: Hits::default(),
+            collected: Collected::default(),
+            due: BTreeMap::new(),
+            next_due: 0,
         }
     }
 
@@ -69,6 +106,7 @@ impl WatchDispatcher {
     /// Dropping the future stops the work; another dispatcher of the same registry goes on with it.
     pub async fn run(mut self) {
         loop {
+            self.wake_due();
             // Asked before the history is read: what was committed before the close is handed on.
             let closing = self.registry.is_closing();
             if self.dispatch_chunk() {
@@ -86,11 +124,31 @@ impl WatchDispatcher {
     async fn wait(&self) {
         let mut appended = std::pin::pin!(self.registry.history().appended());
         let mut closed = std::pin::pin!(self.registry.closed.notified());
+        let mut due = self.sleep_until_due();
         poll_fn(|cx| {
-            let ready = appended.as_mut().poll(cx).is_ready() | closed.as_mut().poll(cx).is_ready();
+            let ready = appended.as_mut().poll(cx).is_ready()
+                | closed.as_mut().poll(cx).is_ready()
+                | due.as_mut().is_some_and(|due| due.as_mut().poll(cx).is_ready());
             if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    fn sleep_until_due(&self) -> Option<BoxFuture<'static, ()>> {
+        let ((due, _), _) = self.due.first_key_value()?;
+        Some(self.registry.clock().sleep_until(*due))
+    }
+
+    /// Wakes the patient watchers whose pause is over.
+    fn wake_due(&mut self) {
+        if self.due.is_empty() {
+            return;
+        }
+        let now = self.registry.clock().now();
+        while let Some(first) = self.due.first_entry().filter(|first| first.key().0 <= now) {
+            first.remove().wake_patient(now, &mut self.woken);
+        }
+        self.wake();
     }
 
     /// Hands on what follows what was handed on before. Returns whether there was anything.
@@ -105,25 +163,32 @@ impl WatchDispatcher {
             self.wake();
             return true;
         };
+        registry.start(chunk.through);
         for record in &chunk.records {
-            self.dispatch(record);
+            self.collect(record);
         }
+        self.publish();
         registry.dispatched_through(chunk.through);
         chunk.through > dispatched
     }
 
-    fn dispatch(&mut self, record: &Arc<Record>) {
-        self.registry.start(record.revision);
+    fn collect(&mut self, record: &Arc<Record>) {
         for (at, event) in (0..).zip(&record.events) {
             self.registry
-                .for_each_topic(&event.kv.key, |topic| self.hits.add(topic, at));
+                .for_each_topic(&event.kv.key, |topic| self.collected.add(topic, at));
         }
-        let bytes = record.size();
-        for (topic, matching) in self.hits.drain() {
-            if let Some(entry) = Entry::new(record, &matching) {
-                topic.publish(entry, bytes, &mut self.woken, |canceler| {
-                    self.registry.overflowed(canceler);
-                });
+        self.collected.end_record(record);
+    }
+
+    fn publish(&mut self) {
+        let pace = self.registry.pace();
+        for Pending { topic, entries, .. } in self.collected.topics.drain(..) {
+            let due = topic.publish(entries.into_iter(), &pace, &mut self.woken, |canceler| {
+                self.registry.overflowed(canceler);
+            });
+            if let Some(due) = due {
+                self.due.insert((due, self.next_due), topic);
+                self.next_due += 1;
             }
         }
         self.wake();
@@ -131,6 +196,17 @@ impl WatchDispatcher {
 
     fn wake(&mut self) {
         self.woken.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for WatchDispatcher {
+    /// Wakes at once those who were to be woken later: the next dispatcher does not know of them.
+    fn drop(&mut self) {
+        let now = self.registry.clock().now();
+        for topic in std::mem::take(&mut self.due).into_values() {
+            topic.wake_patient(now, &mut self.woken);
+        }
+        self.wake();
     }
 }
 

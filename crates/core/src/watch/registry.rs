@@ -1,7 +1,7 @@
 //! Who watches what.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::Waker;
 use std::time::Duration;
@@ -11,21 +11,24 @@ use dashmap::{DashMap, Entry as MapEntry};
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::admission::Admission;
+use super::archive::Archive;
+use super::canceler::Canceler;
 use super::handle::{WatcherHandle, WatcherOptions};
+use super::handover::Handover;
 use super::range_index::RangeIndex;
 use super::reader::Reader;
 use super::selection::Selection;
-use super::topic::{Canceler, Place, Topic};
+use super::topic::{Pace, Topic};
+use super::waiting::Place;
+use super::watcher::{Watcher, WatcherInfo, WatcherState};
 use super::{EndReason, OnOverflow, Start, Watch, WatchId, WatchRequest};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::history::{History, SnapshotReader};
+use crate::history::{History, SnapshotReader, Unread};
 use crate::key::{KeyRange, key, prefix, segments};
 use crate::revision::{Position, Revision};
 use crate::settings::WatchSettings;
-
-/// Prefixes that are deeper than this are looked up together, as if they were one depth.
-const DEPTHS: usize = 32;
 
 /// The watchers of a keyspace. Registering one is independent of how many there are; finding those
 /// of an event costs a lookup for its key, one for each depth at which prefixes are watched, and one
@@ -41,27 +44,25 @@ const DEPTHS: usize = 32;
 pub struct WatchRegistry {
     history: Arc<History>,
     snapshots: Option<Arc<dyn SnapshotReader>>,
+    archive: Option<Arc<dyn Archive>>,
     clock: Arc<dyn Clock>,
     settings: WatchSettings,
     next_id: AtomicU64,
-    watchers: AtomicUsize,
+    admission: Admission,
     prev_kv_watchers: AtomicUsize,
+    lagging: AtomicUsize,
+    catch_ups: AtomicU64,
+    /// The watchers by their names, for operators.
+    by_id: DashMap<WatchId, Arc<Watcher>>,
     topics: DashMap<Selection, Arc<Topic>>,
     /// Topics by the single keys and by the `/`-prefixes of their selections.
     exact: DashMap<Bytes, Listing>,
     prefix: DashMap<Bytes, Listing>,
     /// Topics by all other ranges.
     ranges: RwLock<RangeIndex<Listing>>,
-    /// How many prefixes are watched at each depth.
-    depths: [AtomicUsize; DEPTHS],
-    /// The revision whose watchers were last looked up: a topic that is listed before it is read is
-    /// found by every later look-up.
-    started: AtomicU64,
-    /// Every event up to here is in the rings.
-    dispatched: AtomicU64,
+    handover: Handover,
     closing: OnceLock<EndReason>,
     pub(super) closed: Notify,
-    finished: AtomicBool,
 }
 
 /// The topics that a key, a prefix or a range is part of. Usually one.
@@ -75,25 +76,37 @@ impl WatchRegistry {
         clock: Arc<dyn Clock>,
         settings: WatchSettings,
     ) -> Arc<Self> {
-        let current = history.current();
+        Self::with_archive(history, snapshots, None, clock, settings)
+    }
+
+    /// The same, where watches that need what `history` does not hold find it in `archive`.
+    pub fn with_archive(
+        history: Arc<History>,
+        snapshots: Option<Arc<dyn SnapshotReader>>,
+        archive: Option<Arc<dyn Archive>>,
+        clock: Arc<dyn Clock>,
+        settings: WatchSettings,
+    ) -> Arc<Self> {
+        let (current, admission) = (history.current(), Admission::new(settings.max_watchers));
         Arc::new(Self {
             history,
             snapshots,
+            archive,
             clock,
             settings,
             next_id: AtomicU64::new(1),
-            watchers: AtomicUsize::new(0),
+            admission,
             prev_kv_watchers: AtomicUsize::new(0),
+            lagging: AtomicUsize::new(0),
+            catch_ups: AtomicU64::new(0),
+            by_id: DashMap::new(),
             topics: DashMap::new(),
             exact: DashMap::new(),
             prefix: DashMap::new(),
             ranges: RwLock::new(RangeIndex::new()),
-            depths: [const { AtomicUsize::new(0) }; DEPTHS],
-            started: AtomicU64::new(current.0),
-            dispatched: AtomicU64::new(current.0),
+            handover: Handover::new(current),
             closing: OnceLock::new(),
             closed: Notify::new(),
-            finished: AtomicBool::new(false),
         })
     }
 
@@ -143,11 +156,17 @@ impl WatchRegistry {
                 what: "a watch that begins with a snapshot".into(),
             });
         }
+        let room = self.room(&request)?;
+        // Who leaves by an overflow leaves the count, which it has not entered.
+        debug_assert!(!request.internal || request.on_overflow == OnOverflow::CatchUp);
         let canceler = match request.on_overflow {
             OnOverflow::CatchUp => None,
-            OnOverflow::Cancel => Some(Arc::new(Canceler::new(self.room(&request)?))),
+            OnOverflow::Cancel => Some(Arc::new(Canceler::new(room))),
         };
-        self.count()?;
+        let is_counted = !request.internal;
+        if is_counted {
+            self.admission.enter()?;
+        }
         if request.view.prev_kv {
             self.prev_kv_watchers.fetch_add(1, Ordering::Relaxed);
         }
@@ -159,11 +178,28 @@ impl WatchRegistry {
             Start::At(revision) => revision.prev(),
             Start::After(position) => position.revision,
         };
-        let reader = Reader::new(Arc::clone(self), topic, &request, after, current, canceler);
         let id = WatchId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let created = Position {
-            keyspace: self.history.keyspace(),
-            revision: after,
+        let since = self.clock.system_time();
+        let label = request.label.take();
+        let watcher = Arc::new(Watcher::new(id, topic, request.view, label, since, is_counted));
+        let reader = Reader::new(
+            Arc::clone(self),
+            Arc::clone(&watcher),
+            &request,
+            after,
+            current,
+            canceler,
+        );
+        if is_counted {
+            self.by_id.insert(id, watcher);
+        }
+        // A foreign position stays foreign: whoever keeps it must not come back with one that looks like ours.
+        let created = match request.start {
+            Start::After(position) => position,
+            Start::Now | Start::At(_) => Position {
+                keyspace: self.history.keyspace(),
+                revision: after,
+            },
         };
         let resumable = !request.snapshot && after <= current;
         Ok(Watch::new(id, created, resumable, Box::new(reader)))
@@ -171,12 +207,119 @@ impl WatchRegistry {
 
     /// How many watchers there are.
     pub fn watcher_count(&self) -> usize {
-        self.watchers.load(Ordering::Acquire)
+        self.admission.count()
     }
 
     /// How many of them asked for previous entries.
     pub fn prev_kv_watcher_count(&self) -> usize {
         self.prev_kv_watchers.load(Ordering::Relaxed)
+    }
+
+    /// How many of them read the history, because they have fallen behind or begun in the past.
+    pub fn lagging_count(&self) -> usize {
+        self.lagging.load(Ordering::Relaxed)
+    }
+
+    /// How often a watcher that read the history was synced again.
+    pub fn catch_ups(&self) -> u64 {
+        self.catch_ups.load(Ordering::Relaxed)
+    }
+
+    /// The watchers and how far they are, in the order of their names.
+    pub fn watchers(&self) -> Vec<WatcherInfo> {
+        self.watchers_after(WatchId(0), usize::MAX)
+    }
+
+    /// At most `limit` of the watchers whose names come after one. Looks for them among all, but holds up
+    /// nobody while it does.
+    pub fn watchers_after(&self, after: WatchId, limit: usize) -> Vec<WatcherInfo> {
+        let ids = self.by_id.iter().map(|entry| *entry.key());
+        let mut ids: Vec<_> = ids.filter(|id| *id > after).collect();
+        ids.sort_unstable();
+        let watchers = ids
+            .iter()
+            .filter_map(|id| self.by_id.get(id).map(|entry| Arc::clone(entry.value())));
+        watchers.take(limit).map(|watcher| self.info(&watcher)).collect()
+    }
+
+    /// How far the watcher is that has read least, among those that have something left to read: who
+    /// lags, and who would notice that it does if somebody read it. Looks at every watcher, but holds
+    /// up nobody while it does.
+    pub fn slowest(&self) -> Option<Revision> {
+        let watchers: Vec<_> = self.by_id.iter().map(|entry| Arc::clone(entry.value())).collect();
+        let mut slowest = None;
+        for watcher in watchers {
+            let position = watcher.position();
+            let is_behind = || match watcher.state() {
+                WatcherState::Snapshot => false,
+                WatcherState::Lagging => true,
+                WatcherState::Starting => watcher.topic.has_after(position),
+                WatcherState::Synced => watcher.topic.had_after(position),
+            };
+            if slowest.is_none_or(|slowest| position < slowest) && is_behind() {
+                slowest = Some(position);
+            }
+        }
+        slowest
+    }
+
+    /// What a watcher that is at this revision has not read.
+    pub fn unread(&self, position: Revision) -> Unread {
+        self.history.unread(position)
+    }
+
+    /// Ends a watch with [`EndReason::Canceled`], as soon as its reader looks. Returns whether there is
+    /// such a watch.
+    pub fn cancel(&self, id: WatchId) -> bool {
+        let Some(watcher) = self.by_id.get(&id).map(|entry| Arc::clone(entry.value())) else {
+            return false;
+        };
+        watcher.cancel();
+        if let Some(waker) = watcher.topic.waker_of(id) {
+            waker.wake();
+        }
+        true
+    }
+
+    fn info(&self, watcher: &Watcher) -> WatcherInfo {
+        let state = watcher.state();
+        // Read before the position is: what was dispatched by now and is not pending was delivered.
+        let dispatched = self.dispatched();
+        let mut position = watcher.position();
+        if state == WatcherState::Synced && !watcher.topic.had_after(position) {
+            position = position.max(dispatched);
+        }
+        let unread = self.history.unread(position);
+        WatcherInfo {
+            id: watcher.id,
+            ranges: watcher.topic.selection.ranges().to_vec(),
+            view: watcher.view,
+            label: watcher.label.clone(),
+            since: watcher.since,
+            state,
+            canceled: watcher.is_canceled(),
+            position,
+            lag_revisions: self.history.current().0.saturating_sub(position.0),
+            pending_bytes: unread.bytes,
+            pending_since: unread.since,
+        }
+    }
+
+    /// Notes that a watcher does something else now.
+    pub(super) fn turned(&self, before: WatcherState, now: WatcherState) {
+        match (before, now) {
+            (before, now) if before == now => {}
+            (_, WatcherState::Lagging) => {
+                self.lagging.fetch_add(1, Ordering::Relaxed);
+            }
+            (WatcherState::Lagging, _) => {
+                self.lagging.fetch_sub(1, Ordering::Relaxed);
+                if now == WatcherState::Synced {
+                    self.catch_ups.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// How many different selections are watched.
@@ -186,7 +329,7 @@ impl WatchRegistry {
 
     /// Up to which revision events have been handed to watchers.
     pub fn dispatched(&self) -> Revision {
-        Revision(self.dispatched.load(Ordering::Acquire))
+        self.handover.dispatched()
     }
 
     /// Ends every watch with `reason`, after what was committed before. The first call counts.
@@ -204,8 +347,20 @@ impl WatchRegistry {
         self.snapshots.as_deref()
     }
 
+    pub(super) fn archive(&self) -> Option<&dyn Archive> {
+        self.archive.as_deref()
+    }
+
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// How coalescing watchers are paced.
+    pub(super) fn pace(&self) -> Pace<'_> {
+        Pace {
+            max_delay: self.settings.max_batch_delay,
+            clock: &*self.clock,
+        }
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -214,10 +369,7 @@ impl WatchRegistry {
 
     /// Why everything ended, once the dispatcher has handed on all there was.
     pub(super) fn finished(&self) -> Option<&EndReason> {
-        self.finished
-            .load(Ordering::Acquire)
-            .then(|| self.closing.get())
-            .flatten()
+        self.handover.has_finished().then(|| self.closing.get()).flatten()
     }
 
     /// The end of one watch among many: those who drain are told different times to come back.
@@ -246,25 +398,6 @@ impl WatchRegistry {
         }
     }
 
-    fn count(&self) -> Result<(), Error> {
-        let limit = self.settings.max_watchers;
-        let reserve = |count: usize| (count < limit).then_some(count + 1);
-        match self
-            .watchers
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve)
-        {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::LimitExceeded {
-                what: "watchers",
-                limit,
-            }),
-        }
-    }
-
-    fn uncount(&self) {
-        self.watchers.fetch_sub(1, Ordering::AcqRel);
-    }
-
     /// The topic of a selection, with one more watcher.
     fn join(&self, selection: Selection) -> Arc<Topic> {
         match self.topics.entry(selection) {
@@ -282,8 +415,7 @@ impl WatchRegistry {
                         .iter()
                         .map(|range| self.list(range, &topic));
                     topic.set_slots(slots.collect());
-                    let started = Revision(self.started.load(Ordering::SeqCst));
-                    (started, self.finished.load(Ordering::SeqCst))
+                    self.handover.missed()
                 });
                 entry.insert(Arc::clone(&topic));
                 topic
@@ -292,14 +424,19 @@ impl WatchRegistry {
     }
 
     /// Takes a watcher out: its place, its canceler's place, and the topic if it was the last.
-    pub(super) fn leave(&self, topic: &Arc<Topic>, leaving: &Leaving<'_>) {
-        if leaving.canceler.is_none_or(Canceler::uncount) {
-            self.uncount();
+    pub(super) fn leave(&self, watcher: &Watcher, leaving: &Leaving<'_>) {
+        self.by_id.remove(&watcher.id);
+        if watcher.state() == WatcherState::Lagging {
+            self.lagging.fetch_sub(1, Ordering::Relaxed);
         }
-        if leaving.prev_kv {
+        let topic = &watcher.topic;
+        if watcher.is_counted && leaving.canceler.is_none_or(Canceler::uncount) {
+            self.admission.leave();
+        }
+        if watcher.view.prev_kv {
             self.prev_kv_watchers.fetch_sub(1, Ordering::Relaxed);
         }
-        if topic.leave(leaving.place, leaving.armed) {
+        if topic.leave(leaving.patient, leaving.place, leaving.armed) {
             self.topics.remove_if(&topic.selection, |_, current| {
                 // Somebody may have joined, or left and joined anew, in between.
                 let unused = Arc::ptr_eq(current, topic) && topic.is_empty();
@@ -317,7 +454,7 @@ impl WatchRegistry {
             return self.exact.entry(key.clone()).or_default().insert(topic);
         }
         if let Some(prefix) = range.as_slash_prefix() {
-            self.depths[depth(segments(prefix).count())].fetch_add(1, Ordering::SeqCst);
+            self.handover.watch_depth(segments(prefix).count());
             return self.prefix.entry(prefix.clone()).or_default().insert(topic);
         }
         let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
@@ -340,7 +477,7 @@ impl WatchRegistry {
                 self.exact.remove_if_mut(key, |_, listing| remove(listing));
             } else if let Some(prefix) = range.as_slash_prefix() {
                 self.prefix.remove_if_mut(prefix, |_, listing| remove(listing));
-                self.depths[depth(segments(prefix).count())].fetch_sub(1, Ordering::SeqCst);
+                self.handover.unwatch_depth(segments(prefix).count());
             } else {
                 let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
                 if ranges.get_mut(range).is_some_and(remove) {
@@ -352,13 +489,13 @@ impl WatchRegistry {
 
     /// Notes that the watchers of this revision are being looked up.
     pub(super) fn start(&self, revision: Revision) {
-        self.started.store(revision.0, Ordering::SeqCst);
+        self.handover.start(revision);
     }
 
     /// Notes that every event up to this revision is where its watchers find it.
     pub(super) fn dispatched_through(&self, revision: Revision) {
         self.start(revision);
-        self.dispatched.store(revision.0, Ordering::Release);
+        self.handover.dispatched_through(revision);
     }
 
     /// Calls `found` for each topic that holds `key`; more than once if several of its ranges do.
@@ -368,7 +505,7 @@ impl WatchRegistry {
             visit(&listing);
         }
         for (at, prefix) in segments(key).enumerate() {
-            if self.depths[depth(at + 1)].load(Ordering::SeqCst) > 0
+            if self.handover.is_watched(at + 1)
                 && let Some(listing) = self.prefix.get(prefix)
             {
                 visit(&listing);
@@ -383,7 +520,7 @@ impl WatchRegistry {
     /// Takes a watcher that has overflowed out of the count; its reader does the rest.
     pub(super) fn overflowed(&self, canceler: &Canceler) {
         if canceler.uncount() {
-            self.uncount();
+            self.admission.leave();
         }
     }
 
@@ -397,7 +534,7 @@ impl WatchRegistry {
 
     /// Ends everybody, after what is in the rings.
     pub(super) fn finish(&self, woken: &mut Vec<Waker>) {
-        self.finished.store(true, Ordering::SeqCst);
+        self.handover.finish();
         for topic in self.topics() {
             topic.finish(woken);
         }
@@ -413,14 +550,10 @@ impl WatchRegistry {
 
 /// What a watcher that goes leaves behind.
 pub(super) struct Leaving<'a> {
-    pub(super) prev_kv: bool,
+    pub(super) patient: bool,
     pub(super) place: Option<Place>,
     pub(super) canceler: Option<&'a Canceler>,
     pub(super) armed: Option<usize>,
-}
-
-fn depth(slashes: usize) -> usize {
-    slashes.min(DEPTHS - 1)
 }
 
 impl fmt::Debug for WatchRegistry {

@@ -27,9 +27,20 @@ pub struct WatchRequest {
     pub progress_interval: Option<Duration>,
     /// What happens when the reader falls behind by more than `room`.
     pub on_overflow: OnOverflow,
-    /// How many batches the reader may fall behind before it counts as lagging. None: the keyspace's
-    /// setting, which is also the most.
+    /// With [`OnOverflow::Cancel`], how many batches the reader may fall behind before the watch ends.
+    /// None: the keyspace's setting, which is also the most. One that catches up counts as lagging when
+    /// it has fallen off what it shares with others who watch the same keys, whatever is asked for here.
     pub room: Option<usize>,
+    /// Whether events may be held back to be delivered together, for readers that send them on: while
+    /// many such readers watch the same keys, each is woken at most once in
+    /// [`max_batch_delay`](crate::WatchSettings::max_batch_delay). The first event after a pause is
+    /// never held back.
+    pub coalesce: bool,
+    /// For whom the watch is, for operators who look at who watches.
+    pub label: Option<Arc<str>>,
+    /// A watch that the process keeps for itself: neither counted nor listed, so that limits and figures tell of
+    /// those who came. Room for a few, which the process knows.
+    pub internal: bool,
 }
 
 /// From where on a watch delivers.
@@ -66,6 +77,9 @@ impl WatchRequest {
             progress_interval: None,
             on_overflow: OnOverflow::default(),
             room: None,
+            coalesce: false,
+            label: None,
+            internal: false,
         }
     }
 
@@ -85,6 +99,9 @@ impl WatchRequest {
         }
         if self.ranges.len() > MAX_WATCH_RANGES {
             return invalid("it has more than 64 ranges");
+        }
+        if self.ranges.contains(&KeyRange::empty()) {
+            return invalid("one of its ranges holds no key");
         }
         if self.snapshot && self.start != Start::Now {
             return invalid("a snapshot cannot be combined with a start revision or a position");
@@ -190,9 +207,22 @@ impl WatchBuilder {
         self
     }
 
-    /// Says how many batches the reader may fall behind before it counts as lagging.
+    /// Says how many batches the reader may fall behind before the watch ends, with
+    /// [`OnOverflow::Cancel`].
     pub fn room(mut self, batches: usize) -> Self {
         self.request.room = Some(batches);
+        self
+    }
+
+    /// Says for whom the watch is; operators see it.
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.request.label = Some(label.into());
+        self
+    }
+
+    /// Makes it one of the process itself, that is neither counted nor listed.
+    pub fn internal(mut self) -> Self {
+        self.request.internal = true;
         self
     }
 

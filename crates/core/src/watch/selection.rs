@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::run::Entry;
 use crate::event::Record;
 use crate::key::KeyRange;
 
@@ -35,27 +36,6 @@ impl Selection {
             .map(|(at, _)| at)
             .collect();
         Entry::new(record, &matching)
-    }
-}
-
-/// The part of a record that some watchers have selected. Cheap to clone: nothing is copied.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) record: Arc<Record>,
-    /// The indices of the selected events; none: all of them.
-    pub(super) matching: Option<Arc<[u32]>>,
-}
-
-impl Entry {
-    pub(super) fn new(record: &Arc<Record>, matching: &[u32]) -> Option<Self> {
-        if matching.is_empty() {
-            return None;
-        }
-        let matching = (matching.len() < record.events.len()).then(|| matching.into());
-        Some(Self {
-            record: Arc::clone(record),
-            matching,
-        })
     }
 }
 

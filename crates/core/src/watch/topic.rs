@@ -1,19 +1,25 @@
 //! The events of one selection of keys, once for all who watch it.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use slab::Slab;
-
-use super::selection::{Entry, Selection};
+use super::WatchId;
+use super::canceler::{Canceler, Cancelers};
+use super::ring::Ring;
+use super::run::{Entry, Hold};
+use super::selection::Selection;
+use super::waiting::{Place, Waiting};
+use crate::clock::Clock;
 use crate::revision::Revision;
 
-/// Most bytes of records that a topic's ring keeps alive (1 MiB). The history holds the same records
-/// for as long as its window; beyond it, this bounds what readers who do not read can cost. A record
-/// larger than this stands alone.
-const MAX_RING_BYTES: usize = 1 << 20;
+/// How long events are held back from patient watchers for each of them: about what it costs to wake
+/// one and to send what it reads. So waking them takes one core at most, and few of them wait for nothing.
+const PAUSE_PER_WATCHER: Duration = Duration::from_micros(10);
+
+/// Shorter pauses are none: no timer is that exact.
+const MIN_PAUSE: Duration = Duration::from_micros(500);
 
 /// What the watchers of one selection share: a short ring of the latest entries, and the wakers of
 /// those who have read them all.
@@ -26,95 +32,35 @@ pub(super) struct Topic {
     pub(super) selection: Selection,
     /// Where the topic stands in the registry's listings, one place for each range of the selection.
     slots: OnceLock<Box<[usize]>>,
-    room: usize,
+    /// Where the dispatcher collects what it is about to publish here; nobody else uses it.
+    pub(super) collected: AtomicUsize,
+    /// The generation of `State::waiting`. Changes with the lock held; who finds the one it was parked
+    /// in is still parked and has everything, and need not take the lock to know it.
+    generation: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    ring: VecDeque<Sized>,
-    ring_bytes: usize,
-    /// The number of entries published before the first in the ring.
-    passed: u64,
-    /// The ring holds every entry after this revision.
-    complete_after: Revision,
+    ring: Ring,
     watchers: usize,
-    /// Counts the wake-ups, so that a parked watcher knows whether its place is still its own.
-    generation: u64,
-    parked: Slab<Waker>,
-    cancelers: Slab<Armed>,
-    /// No armed watcher began after a later revision.
-    armed_through: Revision,
-    /// No canceler's room is full before this entry.
-    next_check: u64,
+    cancelers: Cancelers,
+    /// Those who are woken at once.
+    waiting: Waiting,
+    /// Those who are woken for several events together.
+    patient: Waiting,
+    /// When those were last woken.
+    woke_patient: Option<Instant>,
+    /// Whether the dispatcher is to come back to wake them.
+    scheduled: bool,
     /// Nothing will be published any more.
     finished: bool,
 }
 
-#[derive(Debug)]
-struct Sized {
-    entry: Entry,
-    bytes: usize,
-}
-
-/// A watcher that is to end when it falls behind by more than its room.
-#[derive(Debug)]
-pub(super) struct Canceler {
-    room: u64,
-    /// The number of the first entry that was not delivered; written by the reader.
-    undelivered: AtomicU64,
-    /// The revision that found no room; zero while all is well. Everything before it is delivered.
-    overflowed_at: AtomicU64,
-    /// Whether the registry still counts the watcher.
-    counted: AtomicBool,
-}
-
-impl Canceler {
-    pub(super) fn new(room: usize) -> Self {
-        Self {
-            room: room as u64,
-            undelivered: AtomicU64::new(0),
-            overflowed_at: AtomicU64::new(0),
-            counted: AtomicBool::new(true),
-        }
-    }
-
-    pub(super) fn delivered_one(&self) {
-        self.undelivered.fetch_add(1, Ordering::Release);
-    }
-
-    pub(super) fn overflowed_at(&self) -> Option<Revision> {
-        match self.overflowed_at.load(Ordering::Acquire) {
-            0 => None,
-            revision => Some(Revision(revision)),
-        }
-    }
-
-    /// Whether this call is the one that takes the watcher out of the count.
-    pub(super) fn uncount(&self) -> bool {
-        self.counted.swap(false, Ordering::AcqRel)
-    }
-}
-
-/// A canceler that is held to its room.
-#[derive(Debug)]
-struct Armed {
-    canceler: Arc<Canceler>,
-    /// Entries up to here are not for its reader, whenever they are published.
-    after: Revision,
-}
-
-/// A place among the parked watchers of a topic.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    generation: u64,
-    key: usize,
-}
-
 /// What a synced reader finds.
 pub(super) enum Read {
-    /// Entries were added to the reader's buffer.
-    Entries,
+    /// What follows, from the entry of this index on; and the reader's place if that is all there is.
+    Run(Arc<Hold>, u32, Option<Place>),
     /// It has everything; its waker is at this place.
     Parked(Place),
     /// It has everything, and there will be no more.
@@ -123,26 +69,35 @@ pub(super) enum Read {
     Behind,
 }
 
+/// A reader, as a topic knows it.
+pub(super) struct Cursor {
+    pub(super) reader: WatchId,
+    /// What it has read.
+    pub(super) after: Revision,
+    pub(super) patient: bool,
+    /// Where it waited.
+    pub(super) place: Option<Place>,
+    pub(super) waker: Waker,
+}
+
 impl Topic {
     /// A topic that nobody publishes to yet; [`begin`](Self::begin) it.
     pub(super) fn new(selection: Selection, room: usize) -> Self {
         let state = State {
-            ring: VecDeque::new(),
-            ring_bytes: 0,
-            passed: 0,
-            complete_after: Revision::default(),
+            ring: Ring::new(room),
             watchers: 0,
-            generation: 0,
-            parked: Slab::new(),
-            cancelers: Slab::new(),
-            armed_through: Revision::default(),
-            next_check: u64::MAX,
+            cancelers: Cancelers::new(),
+            waiting: Waiting::default(),
+            patient: Waiting::default(),
+            woke_patient: None,
+            scheduled: false,
             finished: false,
         };
         Self {
             selection,
             slots: OnceLock::new(),
-            room,
+            collected: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }
@@ -152,7 +107,9 @@ impl Topic {
     /// so that no entry falls between the two.
     pub(super) fn begin(&self, list: impl FnOnce() -> (Revision, bool)) {
         let mut state = self.lock();
-        (state.complete_after, state.finished) = list();
+        let (complete_after, finished) = list();
+        state.ring.restart(complete_after);
+        state.finished = finished;
     }
 
     pub(super) fn set_slots(&self, slots: Box<[usize]>) {
@@ -172,45 +129,50 @@ impl Topic {
     }
 
     /// Returns whether nobody is left.
-    pub(super) fn leave(&self, place: Option<Place>, canceler: Option<usize>) -> bool {
+    pub(super) fn leave(&self, patient: bool, place: Option<Place>, armed: Option<usize>) -> bool {
+        // Dropped after the lock is.
+        let _waker;
         let mut state = self.lock();
-        state.unpark(place);
-        if let Some(key) = canceler {
-            state.cancelers.try_remove(key);
+        _waker = state.who_wait(patient).unpark(place);
+        if let Some(key) = armed {
+            state.cancelers.disarm(key);
         }
         state.watchers -= 1;
         state.watchers == 0
     }
 
-    /// Adds an entry, and moves the wakers of those who wait for one to `woken`. Calls `overflowed`
-    /// for each watcher that ends because of it.
+    /// Adds entries, each with the bytes of its record, and moves the wakers of those who wait for
+    /// them to `woken`. Calls `overflowed` for each watcher that ends because of them. Returns when to
+    /// [come back](Self::wake_patient) for those who are patient, if they are not woken now.
     pub(super) fn publish(
         &self,
-        entry: Entry,
-        bytes: usize,
+        entries: impl Iterator<Item = (Entry, usize)>,
+        pace: &Pace<'_>,
         woken: &mut Vec<Waker>,
-        overflowed: impl FnMut(&Canceler),
-    ) {
+        mut overflowed: impl FnMut(&Canceler),
+    ) -> Option<Instant> {
         let mut state = self.lock();
-        let revision = entry.record.revision;
-        if state.parked.len() == state.watchers {
-            // All wait, so all have read everything: nobody needs what is in the ring, and an idle
-            // topic holds on to one entry at most.
-            state.drop_all();
+        let state = &mut *state;
+        state.clear_if_read();
+        for (entry, bytes) in entries {
+            let number = state.ring.next_number();
+            state.cancelers.published(number, entry.revision, &mut overflowed);
+            state.ring.push(entry, bytes);
         }
-        state.ring.push_back(Sized { entry, bytes });
-        state.ring_bytes += bytes;
-        while state.ring.len() > self.room || (state.ring_bytes > MAX_RING_BYTES && state.ring.len() > 1) {
-            state.drop_front(1);
-        }
-        state.pass_over(revision);
-        state.check_cancelers(revision, overflowed);
-        state.wake_all(woken);
+        self.wake_waiting(state, woken);
+        state.pace(pace, woken)
+    }
+
+    /// Wakes those who were to be woken later.
+    pub(super) fn wake_patient(&self, now: Instant, woken: &mut Vec<Waker>) {
+        let mut state = self.lock();
+        state.scheduled = false;
+        state.woke_patient = Some(now);
+        state.patient.wake_all(woken);
     }
 
     /// Notes that entries up to `complete_after` were lost on the way here: everybody goes on from
-    /// the history, and those who were to be held to their room end there, since nobody knows any
-    /// more how much of it they have used.
+    /// the history, and those who were to be held to their room end there if that may have been for them.
     pub(super) fn gap(
         &self,
         complete_after: Revision,
@@ -218,57 +180,93 @@ impl Topic {
         overflowed: impl FnMut(&Canceler),
     ) {
         let mut state = self.lock();
-        state.drop_all();
-        state.complete_after = complete_after;
-        state.end_cancelers(complete_after.next(), |_| None, overflowed);
-        state.wake_all(woken);
+        state.ring.restart(complete_after);
+        state.cancelers.lost(complete_after, overflowed);
+        self.wake_all(&mut state, woken);
     }
 
     /// Notes that nothing more will come.
     pub(super) fn finish(&self, woken: &mut Vec<Waker>) {
         let mut state = self.lock();
         state.finished = true;
-        state.wake_all(woken);
+        self.wake_all(&mut state, woken);
+    }
+
+    /// The waker of a reader, if it waits.
+    pub(super) fn waker_of(&self, reader: WatchId) -> Option<Waker> {
+        let state = self.lock();
+        state
+            .waiting
+            .waker_of(reader)
+            .or_else(|| state.patient.waker_of(reader))
+    }
+
+    /// Whether there is an entry after a revision.
+    pub(super) fn has_after(&self, after: Revision) -> bool {
+        self.lock().ring.last().is_some_and(|last| last > after)
+    }
+
+    /// Whether there is an entry after a revision, or there was one that is no longer here.
+    pub(super) fn had_after(&self, after: Revision) -> bool {
+        let state = self.lock();
+        !state.ring.covers(after) || state.ring.last().is_some_and(|last| last > after)
     }
 
     /// Whether a reader that has everything up to `after` can read on from the ring.
     pub(super) fn covers(&self, after: Revision) -> bool {
-        after >= self.lock().complete_after
+        self.lock().ring.covers(after)
     }
 
-    /// Moves up to `max` entries after `after` into `buffer`; if there are none, parks the reader.
-    /// `place` is where it was parked before.
-    pub(super) fn read(
-        &self,
-        after: Revision,
-        max: usize,
-        buffer: &mut VecDeque<Entry>,
-        waker: &Waker,
-        place: Option<Place>,
-    ) -> Read {
+    /// Whether nothing is new for the reader that was parked at this place, so that it still is. Those
+    /// who are patient have to look: entries may be there that they were not woken for.
+    pub(super) fn is_quiet(&self, place: &Place) -> bool {
+        place.is_in(self.generation.load(Ordering::Acquire))
+    }
+
+    /// The run that comes next for a reader. If there is none, or nothing after it yet, parks the reader:
+    /// it is woken by what comes afterwards.
+    pub(super) fn read(&self, cursor: Cursor) -> Read {
+        // Dropped after the lock is.
+        let _waker;
         let mut state = self.lock();
-        if after < state.complete_after {
-            state.unpark(place);
+        if !state.ring.covers(cursor.after) {
+            _waker = state.who_wait(cursor.patient).unpark(cursor.place);
             return Read::Behind;
         }
-        let from = state
-            .ring
-            .partition_point(|sized| sized.entry.record.revision <= after);
-        if from < state.ring.len() {
-            state.unpark(place);
-            buffer.extend(
-                state
-                    .ring
-                    .range(from..)
-                    .take(max)
-                    .map(|sized| sized.entry.clone()),
-            );
-            return Read::Entries;
+        if let Some((hold, first)) = state.ring.read(cursor.after) {
+            if state.finished || state.ring.last() != Some(hold.run().last()) {
+                _waker = state.who_wait(cursor.patient).unpark(cursor.place);
+                return Read::Run(hold, first, None);
+            }
+            let (place, before) = state.park(cursor);
+            _waker = before;
+            return Read::Run(hold, first, Some(place));
         }
         if state.finished {
             return Read::Finished;
         }
-        Read::Parked(state.park(waker, place))
+        let (place, before) = state.park(cursor);
+        _waker = before;
+        Read::Parked(place)
+    }
+
+    /// Has a reader wait that reads elsewhere: it is woken by whatever happens here. Before it reads on it
+    /// is to [leave](Self::unpark) its place, for in it one is taken to have read everything.
+    pub(super) fn park(&self, cursor: Cursor) -> Place {
+        // Dropped after the lock is.
+        let _waker;
+        let mut state = self.lock();
+        let (place, before) = state.who_wait(cursor.patient).park(cursor);
+        _waker = before;
+        place
+    }
+
+    /// Frees the place of a reader.
+    pub(super) fn unpark(&self, patient: bool, place: Place) {
+        // Dropped after the lock is.
+        let _waker;
+        let mut state = self.lock();
+        _waker = state.who_wait(patient).unpark(Some(place));
     }
 
     /// Begins to hold a watcher that has everything up to `after` to its room. Returns its key for
@@ -276,18 +274,21 @@ impl Topic {
     /// counted from there.
     pub(super) fn arm(&self, canceler: &Arc<Canceler>, after: Revision) -> Option<usize> {
         let mut state = self.lock();
-        if after < state.complete_after {
+        if !state.ring.covers(after) {
             return None;
         }
-        let read = state
-            .ring
-            .partition_point(|sized| sized.entry.record.revision <= after) as u64;
-        let undelivered = state.passed + read;
-        canceler.undelivered.store(undelivered, Ordering::Release);
-        state.next_check = state.next_check.min(undelivered + canceler.room);
-        state.armed_through = state.armed_through.max(after);
-        let canceler = Arc::clone(canceler);
-        Some(state.cancelers.insert(Armed { canceler, after }))
+        let undelivered = state.ring.number_after(after);
+        Some(state.cancelers.arm(canceler, after, undelivered))
+    }
+
+    fn wake_all(&self, state: &mut State, woken: &mut Vec<Waker>) {
+        self.wake_waiting(state, woken);
+        state.patient.wake_all(woken);
+    }
+
+    fn wake_waiting(&self, state: &mut State, woken: &mut Vec<Waker>) {
+        let generation = state.waiting.wake_all(woken);
+        self.generation.store(generation, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -295,90 +296,57 @@ impl Topic {
     }
 }
 
+/// How long patient watchers are kept waiting at most, and by which clock.
+pub(super) struct Pace<'a> {
+    pub(super) max_delay: Duration,
+    pub(super) clock: &'a dyn Clock,
+}
+
 impl State {
-    fn drop_all(&mut self) {
-        self.drop_front(self.ring.len());
+    fn park(&mut self, cursor: Cursor) -> (Place, Option<Waker>) {
+        let parked = self.who_wait(cursor.patient).park(cursor);
+        self.clear_if_read();
+        parked
     }
 
-    fn drop_front(&mut self, count: usize) {
-        for sized in self.ring.drain(..count) {
-            self.ring_bytes -= sized.bytes;
-            self.passed += 1;
-            self.complete_after = self.complete_after.max(sized.entry.record.revision);
+    /// If all wait, all have taken everything: nobody needs what is in the ring, and an idle topic holds
+    /// on to nothing.
+    fn clear_if_read(&mut self) {
+        if self.waiting.len() + self.patient.len() == self.watchers && !self.scheduled {
+            self.ring.clear();
         }
     }
 
-    /// Counts the newest entry, of `revision`, as delivered for those who began after it: they start in
-    /// the future, or registered before the dispatcher had come to their boundary.
-    fn pass_over(&mut self, revision: Revision) {
-        if revision > self.armed_through {
-            return;
+    fn who_wait(&mut self, patient: bool) -> &mut Waiting {
+        if patient {
+            &mut self.patient
+        } else {
+            &mut self.waiting
         }
-        self.armed_through = Revision::default();
-        for (_, armed) in &self.cancelers {
-            self.armed_through = self.armed_through.max(armed.after);
-            if revision <= armed.after {
-                armed.canceler.delivered_one();
+    }
+
+    /// Wakes those who are patient if their last wake-up is long enough ago. Else returns when it is,
+    /// once.
+    fn pace(&mut self, pace: &Pace<'_>, woken: &mut Vec<Waker>) -> Option<Instant> {
+        let patient = u32::try_from(self.patient.len()).unwrap_or(u32::MAX);
+        if patient == 0 || self.scheduled {
+            return None;
+        }
+        let pause = PAUSE_PER_WATCHER.saturating_mul(patient).min(pace.max_delay);
+        if pause >= MIN_PAUSE {
+            let now = pace.clock.now();
+            if let Some(due) = self
+                .woke_patient
+                .map(|woke| woke + pause)
+                .filter(|due| *due > now)
+            {
+                self.scheduled = true;
+                return Some(due);
             }
+            self.woke_patient = Some(now);
         }
-    }
-
-    /// Ends the cancelers for whom the newest entry, of `revision`, is one too many.
-    fn check_cancelers(&mut self, revision: Revision, overflowed: impl FnMut(&Canceler)) {
-        let newest = self.passed + self.ring.len() as u64 - 1;
-        if newest >= self.next_check {
-            let full_at = |canceler: &Canceler| {
-                let full_at = canceler.undelivered.load(Ordering::Acquire) + canceler.room;
-                (newest < full_at).then_some(full_at)
-            };
-            self.end_cancelers(revision, full_at, overflowed);
-        }
-    }
-
-    /// Ends the cancelers for whom `full_at` knows no later entry at which their room is full.
-    fn end_cancelers(
-        &mut self,
-        revision: Revision,
-        full_at: impl Fn(&Canceler) -> Option<u64>,
-        mut overflowed: impl FnMut(&Canceler),
-    ) {
-        let mut next_check = u64::MAX;
-        self.cancelers.retain(|_, Armed { canceler, .. }| {
-            if let Some(full_at) = full_at(canceler) {
-                next_check = next_check.min(full_at);
-                return true;
-            }
-            canceler.overflowed_at.store(revision.0, Ordering::Release);
-            overflowed(canceler);
-            false
-        });
-        self.next_check = next_check;
-    }
-
-    fn wake_all(&mut self, woken: &mut Vec<Waker>) {
-        if !self.parked.is_empty() {
-            self.generation += 1;
-            woken.extend(self.parked.drain());
-        }
-    }
-
-    fn park(&mut self, waker: &Waker, place: Option<Place>) -> Place {
-        if let Some(place) = place.filter(|place| place.generation == self.generation)
-            && let Some(parked) = self.parked.get_mut(place.key)
-        {
-            parked.clone_from(waker);
-            return place;
-        }
-        Place {
-            generation: self.generation,
-            key: self.parked.insert(waker.clone()),
-        }
-    }
-
-    fn unpark(&mut self, place: Option<Place>) {
-        if let Some(place) = place.filter(|place| place.generation == self.generation) {
-            self.parked.try_remove(place.key);
-        }
+        self.patient.wake_all(woken);
+        None
     }
 }
 

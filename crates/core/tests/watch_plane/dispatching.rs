@@ -94,6 +94,7 @@ async fn a_thousand_events_before_the_dispatcher_runs_all_arrive() {
     let mut plane = Plane::undispatched(WatchSettings {
         room: 16,
         max_watchers: 10,
+        ..WatchSettings::default()
     });
     let mut watcher = plane.exact("/a");
     let expected: Vec<_> = (0..1000)
@@ -109,6 +110,7 @@ async fn events_compacted_before_they_were_dispatched_end_the_watch() {
     let mut plane = Plane::undispatched(WatchSettings {
         room: 16,
         max_watchers: 10,
+        ..WatchSettings::default()
     });
     let mut behind = plane.exact("/a").into_watch();
     for n in 0..10 {

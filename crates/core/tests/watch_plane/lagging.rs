@@ -50,6 +50,7 @@ async fn a_stuck_watcher_keeps_little_of_what_was_compacted_alive() {
     let mut plane = Plane::with(WatchSettings {
         room: 16,
         max_watchers: 10,
+        ..WatchSettings::default()
     });
     let mut stuck = plane.exact("/a");
     assert!(now(stuck.next()).await.is_none());
@@ -67,4 +68,24 @@ async fn a_stuck_watcher_keeps_little_of_what_was_compacted_alive() {
     plane.history.compact(plane.history.current());
     let alive = records.iter().filter(|record| record.strong_count() > 0).count();
     assert!(alive <= 17, "{alive} of 200 records are still in memory");
+}
+
+#[tokio::test]
+async fn what_everybody_has_read_is_kept_by_the_history_alone() {
+    let mut plane = Plane::new();
+    let mut watchers = [plane.exact("/a"), plane.exact("/a")];
+    for watcher in &mut watchers {
+        assert!(now(watcher.next()).await.is_none());
+    }
+    plane.put("/a", "1");
+    plane.settled().await;
+    let read = plane.history.read_after(Revision(1), 1).unwrap();
+    let record = Arc::downgrade(&read.records[0]);
+    drop(read);
+    plane.history.compact(Revision(3));
+    assert!(record.upgrade().is_some(), "nobody has read it");
+    for watcher in &mut watchers {
+        assert_eq!(drain(watcher).await, ["2: PUT /a = 1"]);
+    }
+    assert!(record.upgrade().is_none());
 }

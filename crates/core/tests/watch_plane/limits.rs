@@ -6,6 +6,7 @@ fn limited(max_watchers: usize) -> Plane {
     Plane::undispatched(WatchSettings {
         room: 16,
         max_watchers,
+        ..WatchSettings::default()
     })
 }
 
@@ -52,6 +53,10 @@ fn requests_that_make_no_sense_are_refused() {
     let any = || one(key("/a").unwrap());
     let cases = [
         (WatchRequest::new([]), "no range"),
+        (
+            WatchRequest::new([key("/a").unwrap(), KeyRange::empty()]),
+            "holds no key",
+        ),
         (WatchRequest::new(vec![key("/a").unwrap(); 65]), "more than 64"),
         (
             WatchRequest {

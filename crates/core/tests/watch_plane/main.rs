@@ -2,12 +2,15 @@
 //! that the test writes itself.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod coalescing;
 mod dispatching;
 mod draining;
 mod lagging;
 mod limits;
+mod operating;
 mod overflowing;
 mod prefixes;
+mod preparing;
 mod previous;
 mod progress;
 mod registering;
@@ -46,6 +49,7 @@ impl Plane {
         Self::with(WatchSettings {
             room: 16,
             max_watchers: 1000,
+            ..WatchSettings::default()
         })
     }
 

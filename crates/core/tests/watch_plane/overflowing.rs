@@ -39,6 +39,7 @@ async fn what_is_dispatched_late_but_came_before_the_watch_uses_up_no_room() {
     let mut plane = Plane::undispatched(WatchSettings {
         room: 16,
         max_watchers: 1000,
+        ..WatchSettings::default()
     });
     for _ in 0..3 {
         plane.put("/a", "before");
@@ -201,4 +202,66 @@ async fn a_prefix_watcher_overflows_too() {
     plane.put("/a/2", "x");
     plane.settled().await;
     assert_eq!(drain(&mut watcher).await, ["2: PUT /a/1 = x", "END overflow"]);
+}
+
+#[tokio::test]
+async fn events_that_are_lost_before_it_begins_do_not_end_a_watch() {
+    let mut plane = Plane::undispatched(WatchSettings {
+        room: 16,
+        max_watchers: 1000,
+        ..WatchSettings::default()
+    });
+    let request = WatchRequest {
+        start: Start::At(Revision(5)),
+        on_overflow: OnOverflow::Cancel,
+        room: Some(1),
+        ..one(key("/a").unwrap())
+    };
+    let mut watch = plane.registry.watch(request).unwrap();
+    assert!(now(watch.next()).await.is_none());
+    for _ in 0..3 {
+        plane.put("/a", "lost");
+    }
+    plane.history.compact(Revision(4));
+    plane.dispatch();
+    plane.settled().await;
+    assert_eq!(plane.registry.watcher_count(), 1, "it is still counted");
+    plane.put("/a", "there");
+    assert_eq!(show(&next_batch(&mut watch).await), ["5: PUT /a = there"]);
+    assert!(now(watch.next()).await.is_none());
+    plane.put("/a", "1");
+    plane.put("/a", "2");
+    plane.settled().await;
+    assert_eq!(next_batch(&mut watch).await.revision(), Revision(6));
+    let ended = end_of(&mut watch).await;
+    assert!(
+        matches!(ended.reason, EndReason::Overflow),
+        "still held to its room"
+    );
+}
+
+#[tokio::test]
+async fn a_watch_that_loses_its_room_ends_even_if_nothing_lost_was_for_it() {
+    let mut plane = Plane::new();
+    plane.put("/a", "1");
+    plane.settled().await;
+    plane.dispatcher.take().unwrap().abort();
+    plane.put("/b", "x");
+    // It reads the history, beyond what the dispatcher has come to and what is compacted then.
+    let request = WatchRequest {
+        start: Start::At(Revision(2)),
+        on_overflow: OnOverflow::Cancel,
+        ..one(key("/a").unwrap())
+    };
+    let mut watch = plane.registry.watch(request).unwrap();
+    assert_eq!(show(&next_batch(&mut watch).await), ["2: PUT /a = 1"]);
+    assert!(now(watch.next()).await.is_none());
+    plane.put("/b", "lost");
+    plane.history.compact(Revision(4));
+    plane.dispatch();
+    plane.settled().await;
+    assert_eq!(plane.registry.watcher_count(), 0, "it is not counted any more");
+    let ended = end_of(&mut watch).await;
+    assert!(matches!(ended.reason, EndReason::Overflow), "{ended}");
+    assert_eq!(ended.resume.unwrap().revision, Revision(4));
 }

@@ -180,3 +180,80 @@ async fn a_lagging_watcher_hears_of_progress_only_when_it_has_caught_up() {
     plane.clock.advance(INTERVAL);
     assert_eq!(next_batch(&mut watch).await.kind(), BatchKind::Progress);
 }
+
+fn silent(plane: &Plane, start: Start) -> Watch {
+    let request = WatchRequest {
+        start,
+        ..one(key("/a").unwrap())
+    };
+    plane.registry.watch(request).unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_is_told_at_once_after_all_events_and_only_then() {
+    let mut plane = Plane::new();
+    let mut watch = silent(&plane, Start::Now);
+    plane.put("/a", "x");
+    let last = plane.put("/b", "x");
+    plane.settled().await;
+    watch.request_progress();
+    let kinds = [next_batch(&mut watch).await, next_batch(&mut watch).await];
+    assert_eq!(
+        kinds.map(|batch| (batch.kind(), batch.revision())),
+        [(BatchKind::Events, last.prev()), (BatchKind::Progress, last)]
+    );
+    assert!(
+        now(watch.next()).await.is_none(),
+        "once for each time it is asked"
+    );
+}
+
+#[tokio::test]
+async fn who_asks_is_not_told_more_than_was_dispatched_nor_less_than_the_boundary() {
+    let mut plane = Plane::undispatched(WatchSettings::default());
+    plane.put("/b", "x");
+    let boundary = plane.put("/b", "y");
+    let mut watch = silent(&plane, Start::Now);
+    let event = plane.put("/a", "x");
+    watch.request_progress();
+    assert_eq!(next_batch(&mut watch).await.revision(), boundary);
+    plane.dispatch();
+    plane.settled().await;
+    assert_eq!(next_batch(&mut watch).await.revision(), event);
+}
+
+#[tokio::test]
+async fn who_asks_before_the_start_is_reached_is_told_then() {
+    let mut plane = Plane::new();
+    let start = Revision(3);
+    let mut watch = silent(&plane, Start::At(start));
+    watch.request_progress();
+    for _ in 0..2 {
+        assert!(now(watch.next()).await.is_none());
+        plane.put("/b", "x");
+        plane.settled().await;
+    }
+    let batch = next_batch(&mut watch).await;
+    assert_eq!((batch.kind(), batch.revision()), (BatchKind::Progress, start));
+}
+
+#[tokio::test]
+async fn a_report_is_never_below_what_was_delivered() {
+    let mut plane = Plane::new();
+    plane.put("/a", "1");
+    plane.settled().await;
+    plane.dispatcher.take().unwrap().abort();
+    plane.put("/a", "2");
+    // It reads the history, beyond what the dispatcher has come to.
+    let mut watch = reporting(&plane, Start::At(Revision(2)));
+    for revision in [2, 3] {
+        assert_eq!(next_batch(&mut watch).await.revision(), Revision(revision));
+    }
+    assert!(now(watch.next()).await.is_none());
+    plane.clock.advance(INTERVAL);
+    let batch = next_batch(&mut watch).await;
+    assert_eq!(
+        (batch.kind(), batch.revision()),
+        (BatchKind::Progress, Revision(3))
+    );
+}

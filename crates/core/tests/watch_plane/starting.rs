@@ -102,6 +102,17 @@ async fn a_position_of_another_history_ends_the_watch() {
     assert_eq!(plane.registry.watcher_count(), 0);
 }
 
+#[tokio::test]
+async fn a_foreign_position_stays_foreign_for_whoever_keeps_it() {
+    let plane = Plane::new();
+    let watch = after(&plane, 8, 1);
+    let foreign = Position {
+        keyspace: KeyspaceId(8),
+        revision: Revision(1),
+    };
+    assert_eq!((watch.created(), watch.position()), (foreign, Some(foreign)));
+}
+
 struct Page;
 
 impl SnapshotReader for Page {

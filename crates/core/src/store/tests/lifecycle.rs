@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Rig, poll_once, revisions_to_the_end, settle};
 use crate::backend::BoxFuture;
+use crate::clock::ManualClock;
 use crate::conformance::{MemoryJournal, block_on, both, drive};
 use crate::error::{Cause, Error};
 use crate::event::{Event, KeyValue, Record};
@@ -79,6 +80,23 @@ fn when_its_driver_is_dropped_nobody_waits_for_ever() {
         assert_eq!(revisions_to_the_end(&mut watch).await, [2]);
         assert_eq!(ks.get("/committing").await.unwrap(), None);
         assert_eq!(ks.status().await.unwrap().keys, 1);
+    });
+}
+
+#[test]
+fn a_driver_that_is_dropped_before_its_last_event_is_handed_on_leaves_nobody_waiting() {
+    block_on(async {
+        let builder = Keyspace::builder().clock(Arc::new(ManualClock::new()));
+        let ks = builder.open().await.unwrap();
+        let mut driver = ks.driver();
+        let mut watch = ks.watch(KeyRange::all()).start().await.unwrap();
+        assert!(poll_once(&mut driver).is_pending());
+        ks.put("/a", "1").await.unwrap();
+        ks.close();
+        // Its work is done at once. The dispatcher lets others run before it looks again.
+        assert!(poll_once(&mut driver).is_pending());
+        drop(driver);
+        assert_eq!(revisions_to_the_end(&mut watch).await, [2]);
     });
 }
 
