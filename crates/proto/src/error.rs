@@ -51,6 +51,18 @@ pub fn not_found(what: &str, message: impl fmt::Display) -> Status {
     failure(Code::NotFound, "not_found", what, message)
 }
 
+/// The status of a server that cannot answer yet. Unlike one that a proxy or a broken connection makes, it
+/// tells that the call has had no effect, and so can be made again.
+pub fn unavailable(message: &str) -> Status {
+    let info = ErrorInfo {
+        detail: message.into(),
+        message: message.into(),
+        reason: "unavailable".into(),
+        ..ErrorInfo::default()
+    };
+    status(Code::Unavailable, &info)
+}
+
 /// The status for what is possible but not now, for instance to remove a workload that has deploy
 /// rows.
 pub fn refused(what: &str, message: impl fmt::Display) -> Status {
@@ -144,7 +156,7 @@ pub fn cause(text: impl Into<String>) -> Cause {
 impl From<&Error> for ErrorInfo {
     fn from(error: &Error) -> Self {
         let mut info = Self {
-            message: shorten(&error.to_string()),
+            message: shorten(&error.to_string(), MAX_TEXT_BYTES),
             ..Self::default()
         };
         info.reason = describe(error, &mut info).into();
@@ -158,7 +170,7 @@ fn describe(error: &Error, info: &mut ErrorInfo) -> &'static str {
     match error {
         Error::InvalidKey { key, reason } => {
             info.key = echo(key);
-            info.detail = shorten(reason);
+            info.detail = shorten(reason, MAX_TEXT_BYTES);
             "invalid_key"
         }
         Error::InvalidPrefix { prefix } => {
@@ -187,7 +199,7 @@ fn describe(error: &Error, info: &mut ErrorInfo) -> &'static str {
             "duplicate_key"
         }
         Error::InvalidArgument { what, reason } => {
-            (info.what, info.detail) = ((*what).into(), shorten(reason));
+            (info.what, info.detail) = ((*what).into(), shorten(reason, MAX_TEXT_BYTES));
             "invalid_argument"
         }
         Error::KeyNotFound { key } => {
@@ -235,11 +247,11 @@ fn describe(error: &Error, info: &mut ErrorInfo) -> &'static str {
             "outcome_unknown"
         }
         Error::PermissionDenied { reason } => {
-            info.detail = shorten(reason);
+            info.detail = shorten(reason, MAX_TEXT_BYTES);
             "permission_denied"
         }
         Error::Unsupported { what } => {
-            info.detail = shorten(what);
+            info.detail = shorten(what, MAX_TEXT_BYTES);
             "unsupported"
         }
         Error::Closed => "closed",
@@ -264,7 +276,7 @@ fn code(error: &Error) -> Code {
 }
 
 fn failure(code: Code, reason: &str, what: &str, message: impl fmt::Display) -> Status {
-    let message = shorten(&message.to_string());
+    let message = shorten(&message.to_string(), MAX_TEXT_BYTES);
     let info = ErrorInfo {
         reason: reason.into(),
         what: what.into(),
@@ -317,14 +329,15 @@ fn chain(cause: &Cause) -> String {
         text = format!("{text}: {error}");
         source = error.source();
     }
-    shorten(&text)
+    shorten(&text, MAX_TEXT_BYTES)
 }
 
-fn shorten(text: &str) -> String {
-    if text.len() <= MAX_TEXT_BYTES {
+/// The beginning of a text of more than so many bytes, with an ellipsis for the rest, within them; of a shorter one all.
+pub fn shorten(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
         return text.to_owned();
     }
-    let end = (0..=MAX_TEXT_BYTES - '…'.len_utf8()).rfind(|&at| text.is_char_boundary(at));
+    let end = (0..=limit.saturating_sub('…'.len_utf8())).rfind(|&at| text.is_char_boundary(at));
     format!("{}…", &text[..end.unwrap_or(0)])
 }
 

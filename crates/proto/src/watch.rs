@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message as _;
 use tidewatch_core::watch::{
-    Batch, BatchKind, EndReason, Ended, EventRef, OnOverflow, Prev, Start, View, Watch, WatchId, WatchRequest,
+    Batch, BatchKind, Batches, EndReason, Ended, EventRef, OnOverflow, Prev, Start, View, Watch, WatchId,
+    WatchRequest, WireForm,
 };
 use tidewatch_core::{Error, KeyValue, KeyspaceId, Position, Revision};
 
@@ -63,22 +66,80 @@ pub fn responses(batch: &Batch, max_bytes: usize) -> Vec<v1::WatchResponse> {
             .into_iter()
             .map(|kvs| respond(Response::Snapshot(v1::WatchSnapshot { revision, kvs })))
             .collect(),
-        BatchKind::Events => {
-            let mut pieces = pieces(batch.iter().map(change), max_bytes);
-            let last = pieces.pop().unwrap_or_default();
-            let events = |events, partial| {
-                respond(Response::Events(v1::WatchEvents {
-                    revision,
-                    time: batch.time().map(Into::into),
-                    partial,
-                    events,
-                }))
-            };
-            let mut responses: Vec<_> = pieces.into_iter().map(|piece| events(piece, true)).collect();
-            responses.push(events(last, batch.is_partial()));
-            responses
-        }
+        BatchKind::Events => events(batch, max_bytes)
+            .map(|events| v1::WatchResponse {
+                response: None,
+                events: vec![events],
+            })
+            .collect(),
     }
+}
+
+/// A batch of events: whole, or in pieces where it is larger than `max_bytes`.
+fn events(batch: &Batch, max_bytes: usize) -> impl Iterator<Item = v1::WatchEvents> {
+    let (revision, time, unfinished) = (batch.revision().0, batch.time(), batch.is_partial());
+    let mut pieces = pieces(batch.iter().map(change), max_bytes);
+    if pieces.is_empty() {
+        pieces.push(Vec::new());
+    }
+    let last = pieces.len() - 1;
+    pieces
+        .into_iter()
+        .enumerate()
+        .map(move |(at, events)| v1::WatchEvents {
+            revision,
+            time: time.map(Into::into),
+            partial: at < last || unfinished,
+            events,
+        })
+}
+
+/// Events as they stand in a [`v1::WatchResponse`]: responses without anything else.
+pub struct NativeEvents;
+
+/// A response that was encoded once for many streams.
+#[derive(Clone, Debug)]
+pub struct EncodedEvents {
+    /// The response.
+    pub bytes: Bytes,
+    /// How many events are in it.
+    pub events: usize,
+}
+
+impl WireForm for NativeEvents {
+    /// As few responses as [`MAX_RESPONSE_BYTES`] allows.
+    type Encoded = Vec<EncodedEvents>;
+
+    fn encode(batches: &Batches) -> Vec<EncodedEvents> {
+        let all = batches.iter();
+        let all = all.flat_map(|batch| events(&batch, MAX_RESPONSE_BYTES).collect::<Vec<_>>());
+        pieces(all, MAX_RESPONSE_BYTES)
+            .into_iter()
+            .map(|revisions| EncodedEvents {
+                events: revisions.iter().map(|revision| revision.events.len()).sum(),
+                bytes: v1::WatchResponse {
+                    response: None,
+                    events: revisions,
+                }
+                .encode_to_vec()
+                .into(),
+            })
+            .collect()
+    }
+}
+
+/// The responses that carry the same one by one: each has the events of one revision at most.
+pub fn one_by_one(message: v1::WatchResponse) -> impl Iterator<Item = v1::WatchResponse> {
+    let v1::WatchResponse { response, events } = message;
+    let events = events.into_iter().map(|events| v1::WatchResponse {
+        response: None,
+        events: vec![events],
+    });
+    let first = (response.is_some() || events.len() == 0).then_some(v1::WatchResponse {
+        response,
+        events: Vec::new(),
+    });
+    first.into_iter().chain(events)
 }
 
 /// The last response of a watch.
@@ -86,11 +147,19 @@ pub fn ended(ended: &Ended) -> v1::WatchResponse {
     respond(Response::Ended(ended.into()))
 }
 
-/// Reads a response to a watch that asked for `view`.
+/// Reads a response to a watch that asked for `view`, with the events of [one](one_by_one) revision at
+/// most.
 ///
 /// # Errors
 /// [`Malformed`] if it is not what any server of this major version sends.
-pub fn delivery(message: v1::WatchResponse, view: View) -> Result<Delivery, Malformed> {
+pub fn delivery(mut message: v1::WatchResponse, view: View) -> Result<Delivery, Malformed> {
+    if let (None, Some(message)) = (&message.response, message.events.pop()) {
+        let events: Result<_, _> = message.events.into_iter().map(|it| event(it, view)).collect();
+        // A time that no clock can show is as good as none; it is advisory.
+        let time = message.time.and_then(|time| time.try_into().ok());
+        let batch = Batch::events(Revision(message.revision), time, events?, view, message.partial);
+        return Ok(Delivery::Batch(batch));
+    }
     let batch = match needed(message.response, "an empty response of a watch")? {
         Response::Created(created) => {
             let boundary = Position {
@@ -110,12 +179,6 @@ pub fn delivery(message: v1::WatchResponse, view: View) -> Result<Delivery, Malf
         Response::Snapshot(snapshot) => {
             let kvs = snapshot.kvs.into_iter().map(KeyValue::from).collect();
             Batch::snapshot(Revision(snapshot.revision), kvs, view)
-        }
-        Response::Events(message) => {
-            let events: Result<_, _> = message.events.into_iter().map(|it| event(it, view)).collect();
-            // A time that no clock can show is as good as none; it is advisory.
-            let time = message.time.and_then(|time| time.try_into().ok());
-            Batch::events(Revision(message.revision), time, events?, view, message.partial)
         }
     };
     Ok(Delivery::Batch(batch))
@@ -176,6 +239,9 @@ impl TryFrom<v1::WatchRequest> for WatchRequest {
             },
             progress_interval: message.progress_interval_ms.map(Duration::from_millis),
             on_overflow,
+            coalesce: false,
+            label: None,
+            internal: false,
             room: message
                 .room
                 .map(|room| usize::try_from(room).unwrap_or(usize::MAX)),
@@ -255,6 +321,7 @@ impl From<v1::WatchEnded> for Ended {
 fn respond(response: Response) -> v1::WatchResponse {
     v1::WatchResponse {
         response: Some(response),
+        events: Vec::new(),
     }
 }
 

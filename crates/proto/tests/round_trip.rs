@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,14 +17,16 @@ use tidewatch_core::txn::{
     RangeResponse, Sort, SortBy, Txn, TxnResponse,
 };
 use tidewatch_core::watch::{
-    Batch, BatchKind, EndReason, Ended, OnOverflow, Prev, Start, View, Watch, WatchId, WatchRequest,
-    WatchSource,
+    Batch, BatchKind, Batches, Delivery as CoreDelivery, EndReason, Ended, OnOverflow, Prev, Start, View,
+    Watch, WatchDispatcher, WatchId, WatchRegistry, WatchRequest, WatchSource,
 };
 use tidewatch_core::{
-    Error, Event, KeyRange, KeyValue, KeyspaceId, LeaseGrant, LeaseId, LeaseInfo, Position, Revision, Status,
-    key, range,
+    Error, Event, History, KeyRange, KeyValue, KeyspaceId, LeaseGrant, LeaseId, LeaseInfo, ManualClock,
+    Position, Record, Revision, Status, WatchSettings, key, range,
 };
-use tidewatch_proto::watch::{Created, Delivery, created, delivery, ended, responses};
+use tidewatch_proto::watch::{
+    Created, Delivery, MAX_RESPONSE_BYTES, NativeEvents, created, delivery, ended, one_by_one, responses,
+};
 use tidewatch_proto::{MAX_TXN_DEPTH, txn_depth, v1};
 
 /// Through the encoded bytes, as a peer gets it.
@@ -386,7 +390,7 @@ fn nested(depth: usize) -> Txn {
 struct Silent;
 
 impl WatchSource for Silent {
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Result<Batch, Ended>> {
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Result<CoreDelivery, Ended>> {
         Poll::Pending
     }
 }
@@ -488,11 +492,12 @@ fn an_event_that_hides_what_was_before_is_no_answer_to_a_watch_that_asked() {
         ..Default::default()
     };
     let message = v1::WatchResponse {
-        response: Some(v1::watch_response::Response::Events(v1::WatchEvents {
+        response: None,
+        events: vec![v1::WatchEvents {
             revision: 7,
             events: vec![event],
             ..Default::default()
-        })),
+        }],
     };
     assert!(delivery(message.clone(), View::default()).is_ok());
     let asked = View {
@@ -500,4 +505,78 @@ fn an_event_that_hides_what_was_before_is_no_answer_to_a_watch_that_asked() {
         ..View::default()
     };
     assert!(delivery(message, asked).is_err());
+}
+
+/// The batches of two revisions, as a watch delivers them to those who send them on.
+fn prepared(size: usize) -> Batches {
+    let history = History::new(KeyspaceId(1), Revision(1), Revision(1));
+    let clock = Arc::new(ManualClock::new());
+    let registry = WatchRegistry::new(Arc::clone(&history), None, clock, WatchSettings::default());
+    let mut watch = registry.watch(WatchRequest::new([key("/a").unwrap()])).unwrap();
+    for revision in [2, 3].map(Revision) {
+        let kv = KeyValue {
+            key: "/a".into(),
+            value: vec![b'v'; size].into(),
+            create_revision: Revision(2),
+            mod_revision: revision,
+            version: revision.0 - 1,
+            lease: None,
+        };
+        let twice = [Event::put(kv.clone(), None), Event::put(kv, None)];
+        history.append([Arc::new(Record {
+            revision,
+            time: None,
+            events: twice.into(),
+        })]);
+    }
+    // Nobody dispatches, and it does not matter: the watch reads the history.
+    registry.close(EndReason::Closed);
+    let mut dispatcher = pin!(WatchDispatcher::new(Arc::clone(&registry)).run());
+    let mut cx = Context::from_waker(Waker::noop());
+    while dispatcher.as_mut().poll(&mut cx).is_pending() {}
+    match watch.poll_next_delivery(&mut cx) {
+        Poll::Ready(Ok(CoreDelivery::Batches(batches))) => batches,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn several_revisions_are_one_message_and_come_back_one_by_one() {
+    let batches = prepared(8);
+    let encoded = batches.encoded::<NativeEvents>();
+    let [message] = encoded.as_slice() else {
+        panic!("{encoded:?}");
+    };
+    assert_eq!(message.events, 4);
+    let message = v1::WatchResponse::decode(message.bytes.clone()).unwrap();
+    let back = one_by_one(message).map(|response| match delivery(response, View::default()).unwrap() {
+        Delivery::Batch(batch) => (batch.revision(), batch.is_partial(), batch.len()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(
+        back.collect::<Vec<_>>(),
+        [(Revision(2), false, 2), (Revision(3), false, 2)]
+    );
+}
+
+#[test]
+fn what_is_larger_than_a_message_travels_in_pieces() {
+    let batches = prepared(MAX_RESPONSE_BYTES * 3 / 4);
+    let encoded = batches.encoded::<NativeEvents>();
+    let mut back = Vec::new();
+    for message in encoded.iter() {
+        assert!(message.bytes.len() <= MAX_RESPONSE_BYTES);
+        let message = v1::WatchResponse::decode(message.bytes.clone()).unwrap();
+        back.extend(
+            message
+                .events
+                .iter()
+                .map(|events| (events.revision, events.partial)),
+        );
+    }
+    assert_eq!(
+        back,
+        [(2, true), (2, false)],
+        "a large revision is a run of its own"
+    );
 }

@@ -8,11 +8,13 @@ mod lease;
 mod request;
 mod response;
 mod status;
+mod watcher;
 
 pub(crate) use self::key::{event, millis};
 pub(crate) use self::request::known;
 pub use self::request::{MAX_TXN_DEPTH, txn_depth};
 pub use self::response::header;
+pub use self::watcher::{WatcherStatus, watcher};
 
 use std::fmt;
 
@@ -40,8 +42,9 @@ pub(crate) fn needed<T>(field: Option<T>, what: &'static str) -> Result<T, Malfo
 /// each key and value. A message beyond this is a buffer of its own, nearly filled by what it carries.
 const DETACH_BELOW: usize = 32 * 1024;
 
-/// The same bytes, fit to be kept for long.
-fn detached(bytes: Bytes) -> Bytes {
+/// The same bytes, fit to be kept for long: without the buffer of the message they came in, if that holds
+/// much else.
+pub fn detached(bytes: Bytes) -> Bytes {
     if bytes.len() < DETACH_BELOW {
         Bytes::copy_from_slice(&bytes)
     } else {

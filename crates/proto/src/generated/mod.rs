@@ -8,6 +8,18 @@ mod descriptor;
 
 pub use self::descriptor::FILE_DESCRIPTOR_SET;
 
+#[cfg(feature = "etcd")]
+pub mod authpb {
+    include!("authpb.rs");
+}
+#[cfg(feature = "etcd")]
+pub mod etcdserverpb {
+    include!("etcdserverpb.rs");
+}
+#[cfg(feature = "etcd")]
+pub mod mvccpb {
+    include!("mvccpb.rs");
+}
 pub mod tidewatch {
     pub mod v1 {
         include!("tidewatch.v1.rs");

@@ -196,6 +196,39 @@ pub struct StatusResponse {
     /// What is wrong and does not stop the server, for people; for instance a fleet key with a value that is none.
     #[prost(string, repeated, tag = "14")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The etcd that the keyspace is in, where it is in one.
+    #[prost(message, optional, tag = "15")]
+    pub upstream: ::core::option::Option<UpstreamStatus>,
+}
+/// How what is served follows the etcd, or the other server, that the keyspace is in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpstreamStatus {
+    /// Where it is, for people.
+    #[prost(string, repeated, tag = "1")]
+    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How all keys of the keyspace begin there.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub namespace: ::prost::bytes::Bytes,
+    /// connecting, live, interrupted or stopped.
+    #[prost(string, tag = "3")]
+    pub state: ::prost::alloc::string::String,
+    /// How long ago what is served was last known to be what is there; absent if it never was.
+    #[prost(uint64, optional, tag = "4")]
+    pub age_ms: ::core::option::Option<u64>,
+    /// Why it is not live.
+    #[prost(string, tag = "5")]
+    pub error: ::prost::alloc::string::String,
+    /// How many revisions what is served is known to be behind.
+    #[prost(uint64, tag = "6")]
+    pub lag_revisions: u64,
+    /// How often everything was read anew since the start.
+    #[prost(uint64, tag = "7")]
+    pub relists: u64,
+    /// How many watches are being filled from before the history in memory, and how many backfills there have been.
+    #[prost(uint64, tag = "8")]
+    pub backfills: u64,
+    #[prost(uint64, tag = "9")]
+    pub backfills_begun: u64,
 }
 /// The reconciler of one host, if it runs in this server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -269,6 +302,119 @@ pub mod backup_response {
         Data(::prost::bytes::Bytes),
         #[prost(message, tag = "3")]
         End(End),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWatchersRequest {
+    /// Only those after this id; 0: from the first on.
+    #[prost(uint64, tag = "1")]
+    pub after_id: u64,
+    /// At most so many; 0, or more than 1000: 1000.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWatchersResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// A page of about 1 MiB at most.
+    #[prost(message, repeated, tag = "2")]
+    pub watchers: ::prost::alloc::vec::Vec<Watcher>,
+    /// There are more after the last of these.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+/// A watcher, and how far it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Watcher {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// In order, and without those that others cover.
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<KeyRange>,
+    #[prost(bool, tag = "3")]
+    pub prev_kv: bool,
+    #[prost(bool, tag = "4")]
+    pub keys_only: bool,
+    #[prost(bool, tag = "5")]
+    pub no_put: bool,
+    #[prost(bool, tag = "6")]
+    pub no_delete: bool,
+    /// Who reads it, usually an address and a port. Empty: the server itself.
+    #[prost(string, tag = "7")]
+    pub peer: ::prost::alloc::string::String,
+    /// The number of the connection it came on, counted since the server's start; 0: none.
+    #[prost(uint64, tag = "8")]
+    pub connection: u64,
+    /// When it was registered.
+    #[prost(message, optional, tag = "9")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(enumeration = "WatcherState", tag = "10")]
+    pub state: i32,
+    /// Somebody has ended it, and it has not been noticed yet: its client does not read.
+    #[prost(bool, tag = "11")]
+    pub canceled: bool,
+    /// Everything that matches up to here was delivered. Ahead of the keyspace if it begins in the future.
+    #[prost(uint64, tag = "12")]
+    pub position: u64,
+    /// How many revisions the keyspace is ahead of that.
+    #[prost(uint64, tag = "13")]
+    pub lag_revisions: u64,
+    /// How long ago the first of those was committed; absent: there is none, or it is not known.
+    #[prost(uint64, optional, tag = "14")]
+    pub lag_ms: ::core::option::Option<u64>,
+    /// The bytes of these revisions, whether they match or not.
+    #[prost(uint64, tag = "15")]
+    pub pending_bytes: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelWatcherRequest {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelWatcherResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+}
+/// What a watcher is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WatcherState {
+    Unspecified = 0,
+    /// It has not begun to read.
+    Starting = 1,
+    /// It reads its snapshot.
+    Snapshot = 2,
+    /// It has fallen behind, or begun in the past, and reads the history.
+    Lagging = 3,
+    /// It gets events as they are committed.
+    Synced = 4,
+}
+impl WatcherState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WATCHER_STATE_UNSPECIFIED",
+            Self::Starting => "WATCHER_STATE_STARTING",
+            Self::Snapshot => "WATCHER_STATE_SNAPSHOT",
+            Self::Lagging => "WATCHER_STATE_LAGGING",
+            Self::Synced => "WATCHER_STATE_SYNCED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WATCHER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "WATCHER_STATE_STARTING" => Some(Self::Starting),
+            "WATCHER_STATE_SNAPSHOT" => Some(Self::Snapshot),
+            "WATCHER_STATE_LAGGING" => Some(Self::Lagging),
+            "WATCHER_STATE_SYNCED" => Some(Self::Synced),
+            _ => None,
+        }
     }
 }
 /// Generated client implementations.
@@ -396,6 +542,56 @@ pub mod admin_client {
             req.extensions_mut().insert(GrpcMethod::new("tidewatch.v1.Admin", "Backup"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Lists the watchers that this server serves, its own included, in the order of their ids.
+        pub async fn list_watchers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWatchersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWatchersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Admin/ListWatchers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Admin", "ListWatchers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a watch with `canceled`. Its reader is told where it could go on, and is not expected to do so by itself.
+        pub async fn cancel_watcher(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelWatcherRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelWatcherResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Admin/CancelWatcher",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Admin", "CancelWatcher"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -427,6 +623,22 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::BackupRequest>,
         ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
+        /// Lists the watchers that this server serves, its own included, in the order of their ids.
+        async fn list_watchers(
+            &self,
+            request: tonic::Request<super::ListWatchersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWatchersResponse>,
+            tonic::Status,
+        >;
+        /// Ends a watch with `canceled`. Its reader is told where it could go on, and is not expected to do so by itself.
+        async fn cancel_watcher(
+            &self,
+            request: tonic::Request<super::CancelWatcherRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelWatcherResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct AdminServer<T> {
@@ -593,6 +805,96 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/tidewatch.v1.Admin/ListWatchers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWatchersSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ListWatchersRequest>
+                    for ListWatchersSvc<T> {
+                        type Response = super::ListWatchersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWatchersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_watchers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWatchersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Admin/CancelWatcher" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelWatcherSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::CancelWatcherRequest>
+                    for CancelWatcherSvc<T> {
+                        type Response = super::CancelWatcherResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelWatcherRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::cancel_watcher(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelWatcherSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -658,7 +960,8 @@ pub struct WatchRequest {
     pub progress_interval_ms: ::core::option::Option<u64>,
     #[prost(enumeration = "OnOverflow", tag = "10")]
     pub on_overflow: i32,
-    /// How many batches the reader may fall behind before it counts as lagging; absent: the server's setting.
+    /// How many batches the reader may fall behind before the watch is cancelled, where it is to be; absent: the server's
+    /// setting, which is also the most.
     #[prost(uint32, optional, tag = "11")]
     pub room: ::core::option::Option<u32>,
     /// From where on; neither: from now on.
@@ -678,9 +981,13 @@ pub mod watch_request {
         After(super::Position),
     }
 }
+/// Either one of these, or events.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
-    #[prost(oneof = "watch_response::Response", tags = "1, 2, 3, 4, 5, 6, 7")]
+    /// One or several revisions, in order.
+    #[prost(message, repeated, tag = "5")]
+    pub events: ::prost::alloc::vec::Vec<WatchEvents>,
+    #[prost(oneof = "watch_response::Response", tags = "1, 2, 3, 4, 6, 7")]
     pub response: ::core::option::Option<watch_response::Response>,
 }
 /// Nested message and enum types in `WatchResponse`.
@@ -695,8 +1002,6 @@ pub mod watch_response {
         Snapshot(super::WatchSnapshot),
         #[prost(message, tag = "4")]
         SnapshotEnd(super::WatchSnapshotEnd),
-        #[prost(message, tag = "5")]
-        Events(super::WatchEvents),
         #[prost(message, tag = "6")]
         Progress(super::WatchProgress),
         #[prost(message, tag = "7")]
@@ -1218,6 +1523,9 @@ pub struct ListContainersResponse {
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub containers: ::prost::alloc::vec::Vec<FleetRow>,
+    /// With `untracked`: what this server does not know, for people; for instance of a host that nobody reconciles.
+    #[prost(string, repeated, tag = "3")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchContainersRequest {
@@ -1316,6 +1624,9 @@ pub struct LogRequest {
     /// The most entries, the newest ones; 0: 1000, which is raised to at most 10000.
     #[prost(uint32, tag = "3")]
     pub limit: u32,
+    /// Only what had happened by then; absent: up to now.
+    #[prost(message, optional, tag = "4")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LogResponse {
@@ -1361,6 +1672,114 @@ pub struct LogEntry {
     pub json: ::prost::alloc::string::String,
     #[prost(string, tag = "12")]
     pub prev_json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportHostRequest {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// The lease that /alive/<host> is attached to.
+    #[prost(int64, tag = "2")]
+    pub lease: i64,
+    /// What the reconciler's clock shows, by which the times in the report are understood.
+    #[prost(message, optional, tag = "3")]
+    pub now: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "4")]
+    pub report: ::core::option::Option<HostReport>,
+    /// Another number whenever what became of a container is another thing.
+    #[prost(uint64, tag = "5")]
+    pub verdicts_version: u64,
+    /// What became of the containers. Absent: the server has been told under this version and this claim, or is told when it
+    /// wants to be.
+    #[prost(message, optional, tag = "6")]
+    pub verdicts: ::core::option::Option<ContainerVerdicts>,
+    /// The revision at which /alive/<host> was written when the host was claimed. If it is another one now, nothing is
+    /// taken. 0: not told.
+    #[prost(uint64, tag = "7")]
+    pub claimed: u64,
+    /// Counts the reports of a claim in the order in which they were made, whatever the clock shows: an older one that
+    /// arrives late replaces no newer one. 0: not told; then the last one to arrive counts as the newest.
+    #[prost(uint64, tag = "8")]
+    pub sequence: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportHostResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// Whether the lease lives, and the host's key is attached to it and as it was claimed. If not, nothing was taken.
+    #[prost(bool, tag = "2")]
+    pub held: bool,
+    #[prost(uint64, tag = "3")]
+    pub ttl_ms: u64,
+    /// The server does not know what became of the containers, or not the latest, and has room for it: tell it with the next
+    /// report, which may follow at once.
+    #[prost(bool, tag = "4")]
+    pub wants_verdicts: bool,
+    /// Why what became of the containers was not taken though the host is held, for people; empty if nothing was refused.
+    #[prost(string, tag = "5")]
+    pub refused: ::prost::alloc::string::String,
+}
+/// How the reconciler of a host is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostReport {
+    /// Whether Docker answers; absent: it has not been asked yet.
+    #[prost(bool, optional, tag = "1")]
+    pub reachable: ::core::option::Option<bool>,
+    /// Since when that is so.
+    #[prost(message, optional, tag = "2")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why it does not, or what else keeps the reconciler from its work; empty if nothing does.
+    #[prost(string, tag = "3")]
+    pub error: ::prost::alloc::string::String,
+    /// When everything was last listed and written.
+    #[prost(message, optional, tag = "4")]
+    pub last_sync: ::core::option::Option<::prost_types::Timestamp>,
+    /// From the oldest event of the last burst to the commit of what it led to.
+    #[prost(uint64, tag = "5")]
+    pub lag_us: u64,
+    /// Containers in the last full list.
+    #[prost(uint64, tag = "6")]
+    pub containers: u64,
+    /// Since the reconciler started: full resyncs, events of Docker, keys written or deleted, rows that a periodic resync had
+    /// to repair, connections to Docker that failed or were lost.
+    #[prost(uint64, tag = "7")]
+    pub resyncs: u64,
+    #[prost(uint64, tag = "8")]
+    pub events: u64,
+    #[prost(uint64, tag = "9")]
+    pub changes: u64,
+    #[prost(uint64, tag = "10")]
+    pub drift: u64,
+    #[prost(uint64, tag = "11")]
+    pub failures: u64,
+}
+/// At most 5000, and about 1 MiB; those without a row come first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainerVerdicts {
+    #[prost(message, repeated, tag = "1")]
+    pub verdicts: ::prost::alloc::vec::Vec<ContainerVerdict>,
+    /// How many did not fit.
+    #[prost(uint64, tag = "2")]
+    pub omitted: u64,
+}
+/// What became of a container.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainerVerdict {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub image_ref: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    /// The key of its row; empty if it has none.
+    #[prost(string, tag = "5")]
+    pub row: ::prost::alloc::string::String,
+    /// As in an explanation.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub message: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod fleet_client {
@@ -1636,6 +2055,32 @@ pub mod fleet_client {
             req.extensions_mut().insert(GrpcMethod::new("tidewatch.v1.Fleet", "Log"));
             self.inner.unary(req, path, codec).await
         }
+        /// Keeps the lease of a host's reconciler alive, and takes what that tells about the host. The server that is told holds
+        /// it in memory for as long as the lease lives; nothing is written.
+        pub async fn report_host(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReportHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportHostResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Fleet/ReportHost",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Fleet", "ReportHost"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1715,6 +2160,15 @@ pub mod fleet_server {
             &self,
             request: tonic::Request<super::LogRequest>,
         ) -> std::result::Result<tonic::Response<super::LogResponse>, tonic::Status>;
+        /// Keeps the lease of a host's reconciler alive, and takes what that tells about the host. The server that is told holds
+        /// it in memory for as long as the lease lives; nothing is written.
+        async fn report_host(
+            &self,
+            request: tonic::Request<super::ReportHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportHostResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct FleetServer<T> {
@@ -2148,6 +2602,49 @@ pub mod fleet_server {
                     };
                     Box::pin(fut)
                 }
+                "/tidewatch.v1.Fleet/ReportHost" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReportHostSvc<T: Fleet>(pub Arc<T>);
+                    impl<T: Fleet> tonic::server::UnaryService<super::ReportHostRequest>
+                    for ReportHostSvc<T> {
+                        type Response = super::ReportHostResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReportHostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Fleet>::report_host(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReportHostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2185,6 +2682,872 @@ pub mod fleet_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "tidewatch.v1.Fleet";
     impl<T> tonic::server::NamedService for FleetServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowDirectivesRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowDirectivesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// When the set was last written; 0: there is none.
+    #[prost(uint64, tag = "2")]
+    pub mod_revision: u64,
+    /// A JSON object for each directive, with `expires_at` and `expired`, in the order of the set.
+    #[prost(string, repeated, tag = "3")]
+    pub directives: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why the stored set is not in force; absent: it is.
+    #[prost(message, optional, tag = "4")]
+    pub rejected: ::core::option::Option<DirectiveRejection>,
+}
+/// What is wrong with a set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DirectiveRejection {
+    /// A stable name, for instance wrong_type.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// The path of the field, for instance directives\[0\].match.host.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// The same for people.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishDirectivesRequest {
+    /// The set.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub json: ::prost::bytes::Bytes,
+    /// Only if the set was last written at this revision; 0: only if there is none.
+    #[prost(uint64, optional, tag = "2")]
+    pub at_revision: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishDirectivesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// How many directives the set has.
+    #[prost(uint32, tag = "2")]
+    pub published: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetDirectiveRequest {
+    /// The directive.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub json: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetDirectiveResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveDirectiveRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveDirectiveResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearDirectivesRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearDirectivesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// Whether there was a set.
+    #[prost(bool, tag = "2")]
+    pub cleared: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetEffectiveRequest {
+    /// The attributes of the subject: host, workload, role, component, principal.
+    #[prost(map = "string, string", tag = "1")]
+    pub subject: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The request, for directives that apply to some of them.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEffectiveResponse {
+    /// A JSON object: level, flags, directives (ids), revision, stale.
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDirectiveNodesRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDirectiveNodesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// What is under /nodes/<node>/directives.
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: ::prost::alloc::vec::Vec<FleetRow>,
+}
+/// Generated client implementations.
+pub mod directives_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct DirectivesClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> DirectivesClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> DirectivesClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            DirectivesClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Tells which directives there are, those that have ended included.
+        pub async fn show_directives(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowDirectivesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowDirectivesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/ShowDirectives",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Directives", "ShowDirectives"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Replaces the set. Lives begin now.
+        pub async fn publish_directives(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PublishDirectivesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishDirectivesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/PublishDirectives",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Directives", "PublishDirectives"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a directive, or replaces the one of its id. Its life begins now; directives that have ended leave the set.
+        pub async fn set_directive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetDirectiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetDirectiveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/SetDirective",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Directives", "SetDirective"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a directive out.
+        pub async fn remove_directive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveDirectiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveDirectiveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/RemoveDirective",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Directives", "RemoveDirective"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes all out.
+        pub async fn clear_directives(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClearDirectivesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClearDirectivesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/ClearDirectives",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Directives", "ClearDirectives"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells what applies to a subject and a request, as this server sees it.
+        pub async fn get_effective(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEffectiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEffectiveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/GetEffective",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidewatch.v1.Directives", "GetEffective"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells which set each node has in force, by node.
+        pub async fn list_directive_nodes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDirectiveNodesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDirectiveNodesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidewatch.v1.Directives/ListDirectiveNodes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tidewatch.v1.Directives", "ListDirectiveNodes"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod directives_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with DirectivesServer.
+    #[async_trait]
+    pub trait Directives: std::marker::Send + std::marker::Sync + 'static {
+        /// Tells which directives there are, those that have ended included.
+        async fn show_directives(
+            &self,
+            request: tonic::Request<super::ShowDirectivesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowDirectivesResponse>,
+            tonic::Status,
+        >;
+        /// Replaces the set. Lives begin now.
+        async fn publish_directives(
+            &self,
+            request: tonic::Request<super::PublishDirectivesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishDirectivesResponse>,
+            tonic::Status,
+        >;
+        /// Adds a directive, or replaces the one of its id. Its life begins now; directives that have ended leave the set.
+        async fn set_directive(
+            &self,
+            request: tonic::Request<super::SetDirectiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetDirectiveResponse>,
+            tonic::Status,
+        >;
+        /// Takes a directive out.
+        async fn remove_directive(
+            &self,
+            request: tonic::Request<super::RemoveDirectiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveDirectiveResponse>,
+            tonic::Status,
+        >;
+        /// Takes all out.
+        async fn clear_directives(
+            &self,
+            request: tonic::Request<super::ClearDirectivesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClearDirectivesResponse>,
+            tonic::Status,
+        >;
+        /// Tells what applies to a subject and a request, as this server sees it.
+        async fn get_effective(
+            &self,
+            request: tonic::Request<super::GetEffectiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEffectiveResponse>,
+            tonic::Status,
+        >;
+        /// Tells which set each node has in force, by node.
+        async fn list_directive_nodes(
+            &self,
+            request: tonic::Request<super::ListDirectiveNodesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDirectiveNodesResponse>,
+            tonic::Status,
+        >;
+    }
+    #[derive(Debug)]
+    pub struct DirectivesServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> DirectivesServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for DirectivesServer<T>
+    where
+        T: Directives,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tidewatch.v1.Directives/ShowDirectives" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowDirectivesSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::ShowDirectivesRequest>
+                    for ShowDirectivesSvc<T> {
+                        type Response = super::ShowDirectivesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowDirectivesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::show_directives(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowDirectivesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Directives/PublishDirectives" => {
+                    #[allow(non_camel_case_types)]
+                    struct PublishDirectivesSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::PublishDirectivesRequest>
+                    for PublishDirectivesSvc<T> {
+                        type Response = super::PublishDirectivesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PublishDirectivesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::publish_directives(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PublishDirectivesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Directives/SetDirective" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetDirectiveSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::SetDirectiveRequest>
+                    for SetDirectiveSvc<T> {
+                        type Response = super::SetDirectiveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetDirectiveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::set_directive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetDirectiveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Directives/RemoveDirective" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveDirectiveSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::RemoveDirectiveRequest>
+                    for RemoveDirectiveSvc<T> {
+                        type Response = super::RemoveDirectiveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveDirectiveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::remove_directive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveDirectiveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Directives/ClearDirectives" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClearDirectivesSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::ClearDirectivesRequest>
+                    for ClearDirectivesSvc<T> {
+                        type Response = super::ClearDirectivesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClearDirectivesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::clear_directives(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClearDirectivesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Directives/GetEffective" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEffectiveSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::GetEffectiveRequest>
+                    for GetEffectiveSvc<T> {
+                        type Response = super::GetEffectiveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEffectiveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::get_effective(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEffectiveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidewatch.v1.Directives/ListDirectiveNodes" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDirectiveNodesSvc<T: Directives>(pub Arc<T>);
+                    impl<
+                        T: Directives,
+                    > tonic::server::UnaryService<super::ListDirectiveNodesRequest>
+                    for ListDirectiveNodesSvc<T> {
+                        type Response = super::ListDirectiveNodesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDirectiveNodesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directives>::list_directive_nodes(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDirectiveNodesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for DirectivesServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tidewatch.v1.Directives";
+    impl<T> tonic::server::NamedService for DirectivesServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
