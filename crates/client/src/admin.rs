@@ -1,14 +1,15 @@
-//! The state of a server, and copies of its keyspace.
+//! The state of a server, copies of its keyspace, and who watches it.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tidewatch_core::watch::WatchId;
 use tidewatch_core::{KeyspaceId, Revision};
 use tidewatch_proto::v1::admin_client::AdminClient;
 use tidewatch_proto::v1::backup_response::Response;
-use tidewatch_proto::{header, v1};
+use tidewatch_proto::{WatcherStatus, header, v1};
 use tonic::Streaming;
 
 use crate::client::Client;
@@ -49,6 +50,31 @@ pub struct ServerStatus {
     pub reconcilers: Vec<ReconcilerStatus>,
     /// What is wrong and does not stop the server, for people.
     pub warnings: Vec<String>,
+    /// The etcd that the keyspace is in, if it is in one.
+    pub upstream: Option<UpstreamStatus>,
+}
+
+/// How what a server has follows the etcd, or the other server, that the keyspace is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamStatus {
+    /// Where it is, for people.
+    pub endpoints: Vec<String>,
+    /// How all keys of the keyspace begin there.
+    pub namespace: Bytes,
+    /// `connecting`, `live`, `interrupted` or `stopped`.
+    pub state: String,
+    /// How long ago what the server has was last known to be what is there.
+    pub age: Option<Duration>,
+    /// Why it is not live; empty if it is.
+    pub error: String,
+    /// How many revisions what the server has is known to be behind.
+    pub lag_revisions: u64,
+    /// How often everything was read anew since the start.
+    pub relists: u64,
+    /// How many backfills run, for watches from before the history that the server has.
+    pub backfills: u64,
+    /// How many there have been.
+    pub backfills_begun: u64,
 }
 
 /// How the reconciler of one host is.
@@ -74,6 +100,15 @@ pub struct ReconcilerStatus {
     pub containers: u64,
     /// How many have none.
     pub untracked: u64,
+}
+
+/// Some of a server's watchers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatcherPage {
+    /// In the order of their names.
+    pub watchers: Vec<WatcherStatus>,
+    /// Whether there are more after the last of these.
+    pub more: bool,
 }
 
 /// A copy of a server's keyspace that is arriving.
@@ -103,6 +138,44 @@ impl Client {
             .call(Intent::Read, v1::StatusRequest {}, send)
             .await;
         self.read(answer.and_then(server_status))
+    }
+
+    /// The watchers that the server serves, its own included: the first ones, or those after one.
+    ///
+    /// # Errors
+    /// Those of [`workloads`](Self::workloads); [`Error::Keyspace`] with `Unsupported` if the server
+    /// watches a keyspace elsewhere.
+    pub async fn watchers(&self, after: Option<WatchId>) -> Result<WatcherPage, Error> {
+        let message = v1::ListWatchersRequest {
+            after_id: after.map_or(0, |id| id.0),
+            limit: 0,
+        };
+        let send = |channel, request| async move {
+            let mut client = AdminClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            client.list_watchers(request).await
+        };
+        let answer = self.connection().call(Intent::Read, message, send).await;
+        let answer = self.read(answer)?;
+        let watchers = answer.watchers.into_iter().map(WatcherStatus::try_from);
+        Ok(WatcherPage {
+            watchers: self.read(watchers.collect::<Result<_, _>>())?,
+            more: answer.more,
+        })
+    }
+
+    /// Ends a watch of the server's, whoever reads it, with [`Canceled`](tidewatch_core::EndReason::Canceled)
+    /// and a place to resume from. Watches of this client do not resume by themselves after that.
+    ///
+    /// # Errors
+    /// Those of [`watchers`](Self::watchers), and [`Error::NotFound`] if there is no such watch.
+    pub async fn cancel_watcher(&self, id: WatchId) -> Result<(), Error> {
+        let send = |channel, request| async move { AdminClient::new(channel).cancel_watcher(request).await };
+        let message = v1::CancelWatcherRequest { id: id.0 };
+        // Done twice it fails the second time, so it is not a read.
+        let answer = self.connection().call(Intent::Write, message, send).await;
+        let endpoints = || self.connection().endpoints();
+        answer.map_err(|failure| failure.into_error(Intent::Write, endpoints()))?;
+        Ok(())
     }
 
     /// Asks for a copy of the keyspace, while everything goes on. It is not begun again by itself.
@@ -235,7 +308,22 @@ fn server_status(message: v1::StatusResponse) -> Result<ServerStatus, Failure> {
         started: message.started.and_then(|time| time.try_into().ok()),
         reconcilers: message.reconcilers.into_iter().map(reconciler_status).collect(),
         warnings: message.warnings,
+        upstream: message.upstream.map(upstream_status),
     })
+}
+
+fn upstream_status(message: v1::UpstreamStatus) -> UpstreamStatus {
+    UpstreamStatus {
+        endpoints: message.endpoints,
+        namespace: message.namespace,
+        state: message.state,
+        age: message.age_ms.map(Duration::from_millis),
+        error: message.error,
+        lag_revisions: message.lag_revisions,
+        relists: message.relists,
+        backfills: message.backfills,
+        backfills_begun: message.backfills_begun,
+    }
 }
 
 fn reconciler_status(message: v1::ReconcilerStatus) -> ReconcilerStatus {

@@ -133,12 +133,17 @@ impl Backend for RemoteBackend {
     }
 
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<(Header, Duration), Error>> {
-        Box::pin(self.call(
-            Intent::Read,
-            v1::LeaseKeepAliveRequest { id: id.0 },
-            |mut client, request| async move { client.lease_keep_alive(request).await },
-            |answer| Ok((header(answer.header)?, Duration::from_millis(answer.ttl_ms))),
-        ))
+        Box::pin(async move {
+            if self.connection.is_closed() {
+                return Err(Error::Closed);
+            }
+            let send = |channel, request| async move { keyspace(channel).lease_keep_alive(request).await };
+            let message = v1::LeaseKeepAliveRequest { id: id.0 };
+            let answer = self.connection.keep_alive(message, send).await;
+            answer
+                .and_then(|answer| Ok((header(answer.header)?, Duration::from_millis(answer.ttl_ms))))
+                .map_err(|failure| failure.into_keyspace_error(Intent::Read))
+        })
     }
 
     fn lease_info(&self, id: LeaseId) -> BoxFuture<'_, Result<(Header, LeaseInfo), Error>> {

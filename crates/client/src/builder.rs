@@ -9,7 +9,7 @@ use tidewatch_core::{Clock, SystemClock};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::client::Client;
-use crate::connection::{Connection, Settings};
+use crate::connection::{Connection, DEAD_AFTER, Settings};
 use crate::error::Error;
 use crate::reconnect::{OnReconnect, Reconnect};
 
@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a call may take by default, all its attempts together.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The shortest time after which a connection may count as dead: below it, a busy machine looks like a dead one.
+const MIN_DEAD_AFTER: Duration = Duration::from_millis(500);
 
 /// The most endpoints of a client.
 const MAX_ENDPOINTS: usize = 16;
@@ -29,6 +32,7 @@ pub struct ClientBuilder {
     token: Token,
     connect_timeout: Duration,
     request_timeout: Duration,
+    dead_after: Duration,
     give_up_after: Option<Duration>,
     on_reconnect: Option<OnReconnect>,
     clock: Arc<dyn Clock>,
@@ -47,6 +51,7 @@ impl ClientBuilder {
             token: Token::None,
             connect_timeout: CONNECT_TIMEOUT,
             request_timeout: REQUEST_TIMEOUT,
+            dead_after: DEAD_AFTER,
             give_up_after: None,
             on_reconnect: None,
             clock: SystemClock::shared(),
@@ -82,6 +87,15 @@ impl ClientBuilder {
     /// in this time.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// After how long without a sign of life a server counts as dead, at least half a second; [10 s](DEAD_AFTER)
+    /// unless set. One half of it lies between two HTTP/2 pings, the other is what the answer may take. Keeping a
+    /// lease alive may take no longer than that answer: then the next server is asked. For those who have to
+    /// be quicker than a lease's end.
+    pub fn dead_after(mut self, time: Duration) -> Self {
+        self.dead_after = time;
         self
     }
 
@@ -133,6 +147,16 @@ impl ClientBuilder {
                 ),
             });
         }
+        if self.dead_after < MIN_DEAD_AFTER {
+            return Err(Error::Config {
+                what: "time after which a server counts as dead",
+                reason: format!(
+                    "it is {} ms, and must be at least {}",
+                    self.dead_after.as_millis(),
+                    MIN_DEAD_AFTER.as_millis()
+                ),
+            });
+        }
         let uris: Vec<Uri> = self
             .endpoints
             .iter()
@@ -142,6 +166,7 @@ impl ClientBuilder {
             token: self.token.header().await?,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
+            dead_after: self.dead_after,
             give_up_after: self.give_up_after,
             on_reconnect: self.on_reconnect,
             clock: self.clock,

@@ -25,8 +25,8 @@ pub const MAX_CALL_PAUSE: Duration = Duration::from_secs(1);
 /// The first pause between two attempts of a call is drawn below this.
 const FIRST_CALL_PAUSE: Duration = Duration::from_millis(100);
 
-/// After how long without a sign of life a connection counts as dead: a ping, and the time it may
-/// take to be answered.
+/// After how long without a sign of life a connection counts as dead, unless set; see
+/// [`ClientBuilder::dead_after`](crate::ClientBuilder::dead_after).
 pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// The largest answer that is accepted, in bytes: room for the fleet views and ranges of about fifty
@@ -50,9 +50,17 @@ pub(crate) struct Settings {
     pub(crate) token: Option<MetadataValue<Ascii>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) dead_after: Duration,
     pub(crate) give_up_after: Option<Duration>,
     pub(crate) on_reconnect: Option<OnReconnect>,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Settings {
+    /// How long a ping may take to be answered; as long as there is between two of them.
+    fn ping_timeout(&self) -> Duration {
+        self.dead_after / 2
+    }
 }
 
 /// All that the handles of one client share.
@@ -70,6 +78,8 @@ pub(crate) struct Connection {
 struct Remote {
     uri: String,
     endpoint: Endpoint,
+    /// The same with pings that come when an upload is over: they end the connection of one that hangs.
+    uploads: Endpoint,
     calls: Channel,
     watches: Mutex<Vec<WatchChannel>>,
 }
@@ -126,11 +136,68 @@ impl Connection {
         T: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        self.call_within(self.settings.request_timeout, intent, message, send)
+            .await
+    }
+
+    /// The same for keeping something alive, which is as little work as answering a ping. A server that
+    /// takes longer than it may for that is left, and the next one asked.
+    pub(crate) async fn keep_alive<T, R, F>(
+        &self,
+        message: T,
+        send: impl Fn(Channel, Request<T>) -> F,
+    ) -> Result<R, Failure>
+    where
+        T: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        // Done twice it is no different from done once.
+        self.call_within(self.settings.ping_timeout(), Intent::Read, message, send)
+            .await
+    }
+
+    /// Makes a call with a large message that may be made again, on a connection of its own, which ends with it. On a slow
+    /// line it would hold up what is behind it on a shared one: keep-alives, and the pings by which a server counts as
+    /// alive. Its own pings, whose answers would come as late, wait for the request timeout, which bounds it. That it fails
+    /// says nothing of the server, which other calls go on with.
+    pub(crate) async fn upload<T, R, F>(
+        &self,
+        message: T,
+        send: impl Fn(Channel, Request<T>) -> F,
+    ) -> Result<R, Failure>
+    where
+        T: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut attempts = self.attempts();
+        loop {
+            let (remote, _) = self.remote();
+            let answer = send(remote.upload_channel(), self.request(message.clone()));
+            match self.in_time(attempts.deadline, answer).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(failure) => attempts.again(self, failure, Intent::Read).await?,
+            }
+        }
+    }
+
+    /// Makes a call whose attempts take no longer than `patience` each.
+    async fn call_within<T, R, F>(
+        &self,
+        patience: Duration,
+        intent: Intent,
+        message: T,
+        send: impl Fn(Channel, Request<T>) -> F,
+    ) -> Result<R, Failure>
+    where
+        T: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
         let mut attempts = self.attempts();
         loop {
             let (remote, at) = self.remote();
             let answer = send(remote.calls.clone(), self.request(message.clone()));
-            let failure = match self.in_time(attempts.deadline, answer).await {
+            let deadline = attempts.deadline.min(self.settings.clock.now() + patience);
+            let failure = match self.in_time(deadline, answer).await {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(failure) => failure,
             };
@@ -158,12 +225,13 @@ impl Connection {
         answer: impl Future<Output = Result<R, Status>>,
     ) -> Result<R, Failure> {
         let answer = std::pin::pin!(answer);
+        let patience = deadline.saturating_duration_since(self.settings.clock.now());
         let timer = self.settings.clock.sleep_until(deadline);
         match futures_util::future::select(answer, timer).await {
             futures_util::future::Either::Left((answer, _)) => answer.map_err(Failure::from),
             futures_util::future::Either::Right(_) => Err(Failure::Lost(format!(
-                "no answer within {:?}",
-                self.settings.request_timeout
+                "no answer within {} ms",
+                patience.as_millis()
             ))),
         }
     }
@@ -252,17 +320,27 @@ impl fmt::Debug for Connection {
 
 impl Remote {
     fn new(uri: &http::Uri, settings: &Settings) -> Self {
-        let endpoint = Endpoint::from(uri.clone())
-            .connect_timeout(settings.connect_timeout)
-            .http2_keep_alive_interval(DEAD_AFTER / 2)
-            .keep_alive_timeout(DEAD_AFTER / 2)
-            .keep_alive_while_idle(true);
+        let endpoint = |ping_timeout| {
+            Endpoint::from(uri.clone())
+                .connect_timeout(settings.connect_timeout)
+                .http2_keep_alive_interval(ping_timeout)
+                .keep_alive_timeout(ping_timeout)
+                .keep_alive_while_idle(true)
+        };
+        let uploads = endpoint(settings.request_timeout);
+        let endpoint = endpoint(settings.ping_timeout());
         Self {
             uri: uri.to_string().trim_end_matches('/').to_owned(),
             calls: endpoint.connect_lazy(),
             endpoint,
+            uploads,
             watches: Mutex::new(Vec::new()),
         }
+    }
+
+    /// A channel for one large message.
+    fn upload_channel(&self) -> Channel {
+        self.uploads.connect_lazy()
     }
 
     fn watch_channel(&self) -> (Channel, Place) {

@@ -96,6 +96,8 @@ pub struct Explanation {
 pub struct LogQuery {
     /// Only what happened since then.
     pub since: Option<SystemTime>,
+    /// Only what had happened by then.
+    pub until: Option<SystemTime>,
     /// Only what happened to this workload; empty: to all.
     pub workload: String,
     /// The most entries, the newest ones; none: 1000. More than 10000 are not sent.
@@ -200,25 +202,29 @@ impl Client {
     /// # Errors
     /// Those of [`workloads`](Self::workloads).
     pub async fn containers(&self, filter: ContainerFilter) -> Result<Vec<Row>, Error> {
-        self.list_containers(filter, false).await
+        Ok(self.list_containers(filter, false).await?.0)
     }
 
-    /// The containers without a row, each with a `reason`.
+    /// The containers without a row, each with a `reason`, and what the server does not know, for people.
     ///
     /// # Errors
     /// Those of [`workloads`](Self::workloads).
-    pub async fn untracked(&self, filter: ContainerFilter) -> Result<Vec<Row>, Error> {
+    pub async fn untracked(&self, filter: ContainerFilter) -> Result<(Vec<Row>, Vec<String>), Error> {
         self.list_containers(filter, true).await
     }
 
-    async fn list_containers(&self, filter: ContainerFilter, untracked: bool) -> Result<Vec<Row>, Error> {
+    async fn list_containers(
+        &self,
+        filter: ContainerFilter,
+        untracked: bool,
+    ) -> Result<(Vec<Row>, Vec<String>), Error> {
         let message = v1::ListContainersRequest {
             filter: Some(filter.into()),
             untracked,
         };
         let send = |mut client: Fleet, request| async move { client.list_containers(request).await };
         let answer = self.fleet(Intent::Read, message, send).await?;
-        self.rows(answer.containers)
+        Ok((self.rows(answer.containers)?, answer.unknown))
     }
 
     /// The hosts, by name.
@@ -259,6 +265,7 @@ impl Client {
     pub async fn log(&self, query: LogQuery) -> Result<FleetLog, Error> {
         let message = v1::LogRequest {
             since: query.since.map(Into::into),
+            until: query.until.map(Into::into),
             workload: query.workload,
             limit: query.limit.unwrap_or(0),
         };

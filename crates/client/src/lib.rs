@@ -19,8 +19,8 @@
 //!
 //! [`Client::keyspace`] gives the same [`Keyspace`] that an embedded store has, so that code which
 //! reads, writes and watches does not know where the keyspace is. Beside it stand the calls that only
-//! a server answers: those of the [fleet](Client::containers), its [status](Client::status), and
-//! [backups](Client::backup).
+//! a server answers: those of the [fleet](Client::containers), its [status](Client::status) and
+//! [watchers](Client::watchers), and [backups](Client::backup).
 //!
 //! # Recovery
 //!
@@ -35,6 +35,7 @@
 //! | the server says `Unavailable` or `Closed` | again, then that | again, then that: it had no effect | resumes |
 //! | the server says `LimitExceeded` | that | that | resumes; when it starts: that |
 //! | the server says `Compacted` or `KeyspaceChanged` | that | that | ends with it |
+//! | an operator [cancels](Client::cancel_watcher) the watch | – | – | ends with `Canceled` |
 //! | `INVALID_ARGUMENT`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `UNIMPLEMENTED`, `NOT_FOUND`, `RESOURCE_EXHAUSTED`, `OUT_OF_RANGE`, … | that | that | ends with it |
 //!
 //! A watch resumes after the last revision that it has delivered whole. Where a revision had arrived
@@ -46,7 +47,7 @@
 //! [`on_reconnect`](ClientBuilder::on_reconnect) tells what it does.
 //!
 //! A connection whose other end is gone without a word is found by HTTP/2 pings within
-//! [`DEAD_AFTER`]. A reader that stops reading stops the server by HTTP/2's flow control: no more than
+//! [`DEAD_AFTER`], or [what was set](ClientBuilder::dead_after). A reader that stops reading stops the server by HTTP/2's flow control: no more than
 //! [`WATCH_WINDOW_BYTES`] and one message wait here for each watch.
 //!
 //! # What this crate does not do
@@ -59,23 +60,29 @@ mod builder;
 mod client;
 mod connection;
 mod container_watch;
+mod directives;
 mod error;
 mod failure;
 mod fleet;
+mod host_report;
 mod reconnect;
 mod resuming;
 mod watch;
 
-pub use admin::{Backup, ReconcilerStatus, ServerStatus};
+pub use admin::{Backup, ReconcilerStatus, ServerStatus, UpstreamStatus, WatcherPage};
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use connection::{CALL_ATTEMPTS, DEAD_AFTER, MAX_ANSWER_BYTES, MAX_CALL_PAUSE, WATCH_WINDOW_BYTES};
 pub use container_watch::{ContainerUpdate, ContainerWatch};
+pub use directives::{DirectiveListing, DirectiveRejection};
 pub use error::{Error, ErrorKind};
 pub use fleet::{ContainerFilter, Explanation, FleetLog, LogEntry, LogQuery, Row};
+pub use host_report::{HostClaim, ReportTaken};
 pub use reconnect::{MAX_WATCH_PAUSE, Reconnect};
 
+pub use tidewatch_core::watch::{WatchId, WatcherState};
 pub use tidewatch_core::{
     Batch, BatchKind, EndReason, Ended, Event, EventKind, KeyRange, KeyValue, Keyspace, Position, Revision,
     Watch, key, prefix, range,
 };
+pub use tidewatch_proto::WatcherStatus;

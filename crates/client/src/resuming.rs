@@ -3,6 +3,7 @@
 //! There is no task: the stream is driven by whoever reads it, and only then takes anything from the
 //! connection. So a reader that stops is felt by the server through HTTP/2's flow control.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -29,6 +30,11 @@ pub(crate) trait Conversation: Send + 'static {
 
     /// Sends it.
     fn send(channel: Channel, request: Request<Self::Request>) -> Sent<Self::Response>;
+
+    /// The responses that say the same one by one, to be taken in order.
+    fn unpack(response: Self::Response) -> impl Iterator<Item = Self::Response> {
+        std::iter::once(response)
+    }
 
     /// Takes what has arrived.
     fn take(&mut self, response: Self::Response) -> Step<Self::Item>;
@@ -90,6 +96,8 @@ enum State<R> {
 /// An open stream, with its place on a connection.
 pub(crate) struct Open<R> {
     stream: Streaming<R>,
+    /// What has arrived together with what was taken.
+    arrived: VecDeque<R>,
     /// Which server it comes from.
     at: usize,
     _place: Place,
@@ -131,6 +139,7 @@ pub(crate) fn open<C: Conversation>(
         }
         Ok(Open {
             stream: answer?.into_inner(),
+            arrived: VecDeque::new(),
             at,
             _place: place,
         })
@@ -195,12 +204,16 @@ impl<C: Conversation> Resuming<C> {
                     Ok(open) => self.state = State::Open(open),
                     Err(failure) => self.failed(failure),
                 },
+                State::Open(open) if !open.arrived.is_empty() => {
+                    let response = open.arrived.pop_front();
+                    if let Some(item) = response.and_then(|response| self.take(response)) {
+                        return Poll::Ready(Ok(item));
+                    }
+                }
                 State::Open(open) => match open.stream.poll_next_unpin(cx) {
                     Poll::Ready(Some(Ok(response))) => {
                         self.dead = None;
-                        if let Some(item) = self.take(response) {
-                            return Poll::Ready(Ok(item));
-                        }
+                        open.arrived.extend(C::unpack(response));
                     }
                     Poll::Ready(Some(Err(status))) => self.failed(status.into()),
                     Poll::Ready(None) => self.failed(Failure::Lost(BROKEN_OFF.into())),

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::key::{self, FleetKey};
 use crate::name::WorkloadId;
 use crate::value;
-use crate::workload::Workload;
+use crate::workload::{Kind, Workload};
 
 /// How often a change is tried again when somebody else changed the same key in between. Two people
 /// who declare the same workload at once need two; more is a loop that somebody should hear of.
@@ -18,11 +18,14 @@ const MAX_ATTEMPTS: usize = 8;
 /// is different, nothing is written.
 ///
 /// # Errors
-/// [`Error::Reserved`] for an id that belongs to the compose plugin, [`Error::Conflict`],
-/// [`Error::Keyspace`].
+/// [`Error::Reserved`] for an id that belongs to the compose plugin, [`Error::ReservedKind`] for its kind;
+/// [`Error::Conflict`], [`Error::Keyspace`].
 pub async fn declare(keyspace: &Keyspace, workload: Workload) -> Result<(Workload, Revision), Error> {
     if Workload::is_adopted(&workload.id) {
         return Err(Error::Reserved { id: workload.id });
+    }
+    if workload.kind == Kind::Compose {
+        return Err(Error::ReservedKind { id: workload.id });
     }
     declare_any(keyspace, workload).await
 }
@@ -39,7 +42,7 @@ pub fn parse(json: &[u8]) -> Result<Workload, Error> {
     // An unknown kind has an error of its own, which says what there is.
     let object: value::Extra = serde_json::from_slice(json).map_err(invalid)?;
     if let Some(serde_json::Value::String(kind)) = object.get("kind") {
-        kind.parse::<crate::Kind>()?;
+        kind.parse::<Kind>()?;
     }
     serde_json::from_value(object.into()).map_err(invalid)
 }

@@ -24,6 +24,15 @@ pub enum Error {
         /// The id.
         id: WorkloadId,
     },
+    /// The kind belongs to the compose plugin.
+    #[error(
+        "kind \"compose\" is reserved: a workload of this kind is declared for each Compose project that is found; \
+         choose another kind for \"{id}\""
+    )]
+    ReservedKind {
+        /// The id of the workload.
+        id: WorkloadId,
+    },
     /// There is no such workload.
     #[error("workload \"{id}\" does not exist; `tidewatch workload ls` shows those that do")]
     WorkloadNotFound {
@@ -62,4 +71,11 @@ pub enum Error {
     /// The keyspace did not do it.
     #[error(transparent)]
     Keyspace(#[from] tidewatch_core::Error),
+}
+
+impl Error {
+    /// Whether what was to be read is no longer in the history: reading again from the beginning helps.
+    pub fn is_compacted(&self) -> bool {
+        matches!(self, Self::Keyspace(tidewatch_core::Error::Compacted { .. }))
+    }
 }

@@ -1,6 +1,7 @@
 //! The hosts of the fleet, and who looks after them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,22 @@ pub struct Host {
 
 /// Who reconciles a host. The key lives as long as its lease, and its absence means that nobody
 /// does: that host's rows read as unknown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alive {
     /// The id of the reconciler: kept in a server's data directory, new at each start of an agent.
     pub instance: String,
+    /// What that is and where it runs, for people, as in `agent on web1`; empty if nobody said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
+/// The instance, with what it is if that is known.
+impl fmt::Display for Alive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.instance)?;
+        if self.by.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", self.by)
+    }
 }

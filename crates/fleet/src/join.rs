@@ -238,7 +238,13 @@ impl View {
         if !self.alive.contains_key(host) {
             joined.state = State::Unknown;
             joined.health = None;
-            joined.reason = format!("nobody reconciles host {host}");
+            joined.reason = match self.absent_since.get(host) {
+                Some(since) => {
+                    let since = humantime::format_rfc3339_seconds(*since);
+                    format!("nobody has reconciled host {host} since {since}")
+                }
+                None => format!("nobody reconciles host {host}"),
+            };
         }
         joined
     }
@@ -402,6 +408,12 @@ mod tests {
         assert_eq!(
             (row.state, &*row.reason),
             (State::Unknown, "nobody reconciles host h1")
+        );
+        view.absent_since
+            .insert("h1".parse().unwrap(), std::time::SystemTime::UNIX_EPOCH);
+        assert_eq!(
+            view.joined()[0].reason,
+            "nobody has reconciled host h1 since 1970-01-01T00:00:00Z"
         );
         assert_eq!(
             view.containers.values().next().unwrap().value.state,

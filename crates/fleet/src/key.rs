@@ -149,6 +149,33 @@ pub fn section(prefix: &'static str) -> KeyRange {
     KeyRange::starting_with(prefix)
 }
 
+/// The names of the workload and the host that a key, or the beginning of keys, is about, as far as it
+/// says.
+///
+/// ```
+/// use tidewatch_fleet::key::about;
+///
+/// assert_eq!(about(b"/containers/shop/h1/"), (Some("shop"), Some("h1")));
+/// assert_eq!(about(b"/hosts/h1"), (None, Some("h1")));
+/// assert_eq!(about(b"/config/db"), (None, None));
+/// ```
+pub fn about(key: &[u8]) -> (Option<&str>, Option<&str>) {
+    let parse = || {
+        let (section, rest) = str::from_utf8(key).ok()?.strip_prefix('/')?.split_once('/')?;
+        let mut names = rest
+            .split('/')
+            .map(|name| Some(name).filter(|name| !name.is_empty()));
+        let mut name = || names.next().flatten();
+        Some(match section {
+            "workloads" | "deploy" => (name(), None),
+            "containers" => (name(), name()),
+            "hosts" | "alive" => (None, name()),
+            _ => return None,
+        })
+    };
+    parse().unwrap_or_default()
+}
+
 /// The deploy rows of one workload.
 pub fn deploy_rows(workload: &WorkloadId) -> KeyRange {
     KeyRange::starting_with(format!("{DEPLOY}{workload}/"))

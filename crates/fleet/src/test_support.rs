@@ -1,6 +1,10 @@
 //! What the unit tests of this crate build their cases from.
 
+mod overtaken;
+
 use tidewatch_core::{KeyValue, Revision};
+
+pub(crate) use overtaken::overtaken_after;
 
 pub(crate) fn kv(key: &str, value: &str, revision: u64) -> KeyValue {
     KeyValue {

@@ -1,11 +1,12 @@
 //! The fleet as it is at one revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tidewatch_core::txn::{Header, Op, OpResponse, RangeRequest, Txn};
-use tidewatch_core::{KeyRange, KeyValue, Keyspace, KeyspaceId, Revision};
+use tidewatch_core::{KeyRange, KeyValue, Keyspace, Position, Revision};
 
 use crate::container::ContainerRow;
 use crate::deploy::DeployRow;
@@ -32,11 +33,26 @@ pub struct View {
     pub hosts: BTreeMap<HostName, Entry<Host>>,
     /// Who reconciles which host.
     pub alive: BTreeMap<HostName, Entry<Alive>>,
+    /// Since when nobody has reconciled a host, as far as that was told: it cannot be read.
+    pub absent_since: BTreeMap<HostName, SystemTime>,
     /// Keys that could not be read as what they should be, and why.
     pub skipped: BTreeMap<Bytes, Skipped>,
-    /// The keyspace it was last read from: only within one is an entry of the same revision the same.
-    keyspace: Option<KeyspaceId>,
+    /// Where it was last read. What was written since then is all that has to be read again; in another
+    /// keyspace an entry of the same revision is another one.
+    read_at: Option<Position>,
 }
+
+/// The sections that hold the fleet.
+const SECTIONS: [&str; 5] = [
+    key::WORKLOADS,
+    key::DEPLOY,
+    key::CONTAINERS,
+    key::HOSTS,
+    key::ALIVE,
+];
+
+/// How often a view is brought up to date before it is read anew, because keys keep vanishing meanwhile.
+const MAX_DELTAS: usize = 4;
 
 /// A decoded value with the revision it was written at.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,15 +75,7 @@ pub struct Skipped {
 impl View {
     /// What there is to read, or to watch, for a view of the whole fleet.
     pub fn ranges() -> Vec<KeyRange> {
-        [
-            key::WORKLOADS,
-            key::DEPLOY,
-            key::CONTAINERS,
-            key::HOSTS,
-            key::ALIVE,
-        ]
-        .map(key::section)
-        .into()
+        SECTIONS.map(key::section).into()
     }
 
     /// Reads the whole fleet at one revision.
@@ -80,33 +88,142 @@ impl View {
         Ok((header, view))
     }
 
-    /// Reads the whole fleet again, in one transaction. What has not changed is not decoded again.
+    /// Reads the hosts and who reconciles them, at one revision, and nothing else.
     ///
     /// # Errors
-    /// Those of [`Keyspace::txn`]; the view is as it was then.
+    /// Those of [`Keyspace::txn`].
+    pub async fn read_hosts(keyspace: &Keyspace) -> Result<(Header, Self), Error> {
+        let ranges = [key::ALIVE, key::HOSTS].map(key::section);
+        let (header, sections) = read_at_once(keyspace, ranges.into()).await?;
+        // It is no view of the whole fleet, and is read whole when it is refreshed.
+        let mut view = Self::default();
+        sections.iter().flatten().for_each(|kv| view.put(kv));
+        Ok((header, view))
+    }
+
+    /// Brings the view up to date, as of one revision. Of a view that was read before only what has been
+    /// written since then travels, and the names of a section from which something has vanished; what is
+    /// read from another keyspace is read whole.
+    ///
+    /// # Errors
+    /// Those of [`Keyspace::txn`]. The view may then hold some of what is new; the next refresh makes it
+    /// whole.
+    ///
+    /// # Cancel safety
+    /// As with an error.
     pub async fn refresh(&mut self, keyspace: &Keyspace) -> Result<Header, Error> {
-        let read = Txn {
-            then: Self::ranges()
-                .into_iter()
-                .map(|range| Op::Range(RangeRequest::new(range)))
-                .collect(),
-            ..Txn::default()
-        };
-        let response = keyspace.txn(read).await?;
-        let mut before = std::mem::take(self);
-        let keyspace = Some(response.header.keyspace);
-        if before.keyspace != keyspace {
-            before = Self::default();
+        match self.catch_up(keyspace).await? {
+            Some(header) => Ok(header),
+            None => self.read_all(keyspace).await,
         }
-        self.keyspace = keyspace;
-        for answer in &response.responses {
-            if let OpResponse::Range(range) = answer {
-                for kv in &range.kvs {
-                    self.take(&mut before, kv);
-                }
+    }
+
+    /// Reads what has changed since the last time. None if that cannot be told.
+    async fn catch_up(&mut self, keyspace: &Keyspace) -> Result<Option<Header>, Error> {
+        let Some(mut at) = self.read_at else {
+            return Ok(None);
+        };
+        // The sections that hold fewer keys than this view: which ones has to be asked for by name.
+        let mut shrunk: Vec<&'static str> = Vec::new();
+        for _ in 0..MAX_DELTAS {
+            let written = SECTIONS.map(|section| RangeRequest {
+                min_mod_revision: Some(at.revision.next()),
+                ..RangeRequest::new(key::section(section))
+            });
+            let named = shrunk.iter().map(|section| RangeRequest {
+                keys_only: true,
+                ..RangeRequest::new(key::section(section))
+            });
+            let read = Txn {
+                then: written.into_iter().chain(named).map(Op::Range).collect(),
+                ..Txn::default()
+            };
+            let response = keyspace.txn(read).await?;
+            let now = response.header;
+            if now.keyspace != at.keyspace || now.revision < at.revision {
+                return Ok(None);
+            }
+            let answers = response.responses.into_iter().filter_map(|answer| match answer {
+                OpResponse::Range(range) => Some(range),
+                _ => None,
+            });
+            let mut answers: Vec<_> = answers.collect();
+            let named = answers.split_off(SECTIONS.len().min(answers.len()));
+            for kv in answers.iter().flat_map(|range| &range.kvs) {
+                self.put(kv);
+            }
+            for (section, range) in shrunk.drain(..).zip(&named) {
+                self.keep_only(section, &range.kvs);
+            }
+            let counted = SECTIONS.into_iter().zip(&answers);
+            shrunk.extend(counted.filter_map(|(section, range)| {
+                (self.keys_in(section) as u64 != range.count).then_some(section)
+            }));
+            at.revision = now.revision;
+            if shrunk.is_empty() {
+                self.read_at = Some(at);
+                return Ok(Some(now));
             }
         }
-        Ok(response.header)
+        Ok(None)
+    }
+
+    async fn read_all(&mut self, keyspace: &Keyspace) -> Result<Header, Error> {
+        let (header, sections) = read_at_once(keyspace, Self::ranges()).await?;
+        let mut before = std::mem::take(self);
+        self.absent_since = std::mem::take(&mut before.absent_since);
+        if before.read_at.map(|at| at.keyspace) != Some(header.keyspace) {
+            before = Self::default();
+        }
+        self.read_at = Some(Position {
+            keyspace: header.keyspace,
+            revision: header.revision,
+        });
+        for kv in sections.iter().flatten() {
+            self.take(&mut before, kv);
+        }
+        Ok(header)
+    }
+
+    /// How many keys of a section it holds, those that could not be read included.
+    fn keys_in(&self, section: &'static str) -> usize {
+        let skipped = self
+            .skipped
+            .keys()
+            .filter(|key| key.starts_with(section.as_bytes()));
+        let read = match section {
+            key::WORKLOADS => self.workloads.len(),
+            key::DEPLOY => self.deploy.len(),
+            key::CONTAINERS => self.containers.len(),
+            key::HOSTS => self.hosts.len(),
+            _ => self.alive.len(),
+        };
+        read + skipped.count()
+    }
+
+    /// Forgets the keys of a section that are not among these.
+    fn keep_only(&mut self, section: &'static str, kvs: &[KeyValue]) {
+        let there: BTreeSet<&Bytes> = kvs.iter().map(|kv| &kv.key).collect();
+        let is_there = |key: FleetKey| there.contains(&key.to_bytes());
+        match section {
+            key::WORKLOADS => self
+                .workloads
+                .retain(|id, _| is_there(FleetKey::Workload(id.clone()))),
+            key::DEPLOY => self
+                .deploy
+                .retain(|(id, row), _| is_there(FleetKey::Deploy(id.clone(), row.clone()))),
+            key::CONTAINERS => self.containers.retain(|(id, row, host), _| {
+                is_there(FleetKey::Container(id.clone(), host.clone(), row.clone()))
+            }),
+            key::HOSTS => self
+                .hosts
+                .retain(|host, _| is_there(FleetKey::Host(host.clone()))),
+            _ => self
+                .alive
+                .retain(|host, _| is_there(FleetKey::Alive(host.clone()))),
+        }
+        self.skipped
+            .retain(|key, _| !key.starts_with(section.as_bytes()) || there.contains(key));
     }
 
     /// The container rows of a workload, on all hosts.
@@ -201,6 +318,25 @@ impl View {
     }
 }
 
+/// The keys of some ranges in one transaction: nothing can come between them, and no compaction overtakes it.
+async fn read_at_once(
+    keyspace: &Keyspace,
+    ranges: Vec<KeyRange>,
+) -> Result<(Header, Vec<Vec<KeyValue>>), Error> {
+    let read = |range| Op::Range(RangeRequest::new(range));
+    let read = Txn {
+        then: ranges.into_iter().map(read).collect(),
+        ..Txn::default()
+    };
+    let response = keyspace.txn(read).await?;
+    let kvs = |answer| match answer {
+        OpResponse::Range(range) => Some(range.kvs),
+        _ => None,
+    };
+    let sections = response.responses.into_iter().filter_map(kvs);
+    Ok((response.header, sections.collect()))
+}
+
 fn entry<T: DeserializeOwned>(
     name: &FleetKey,
     kv: &KeyValue,
@@ -228,6 +364,76 @@ fn entry<T: DeserializeOwned>(
 mod tests {
     use super::*;
     use crate::test_support::kv;
+
+    const ROW: &str = r#"{"id":"a:web","workload_id":"a","workload_kind":"stack","role":"web","host":"h1","state":"running"}"#;
+
+    /// What the view says beyond where it was read.
+    fn content(view: &View) -> View {
+        View {
+            read_at: None,
+            ..view.clone()
+        }
+    }
+
+    async fn is_as_if_read_anew(view: &mut View, ks: &Keyspace) {
+        let header = view.refresh(ks).await.unwrap();
+        let (now, fresh) = View::read(ks).await.unwrap();
+        assert_eq!(header.revision, now.revision);
+        assert_eq!(format!("{:?}", content(view)), format!("{:?}", content(&fresh)));
+    }
+
+    #[tokio::test]
+    async fn a_view_that_is_brought_up_to_date_is_what_one_that_is_read_anew_is() {
+        let ks = Keyspace::memory();
+        let mut view = View::default();
+        is_as_if_read_anew(&mut view, &ks).await;
+        for (name, value) in [
+            ("/workloads/a", r#"{"id":"a","kind":"stack"}"#),
+            ("/workloads/bad", "{"),
+            ("/containers/a/h1/web", ROW),
+            ("/containers/a/h1/odd", "[]"),
+            ("/deploy/a/web", r#"{"role":"web"}"#),
+            ("/hosts/h1", r#"{"reachable":true}"#),
+            ("/alive/h1", r#"{"instance":"i"}"#),
+            ("/elsewhere", "x"),
+        ] {
+            ks.put(name, value).await.unwrap();
+            is_as_if_read_anew(&mut view, &ks).await;
+        }
+        // A deletion and a new key at once leave the count as it was, and so do two of each.
+        for name in [
+            "/workloads/bad",
+            "/alive/h1",
+            "/containers/a/h1/odd",
+            "/elsewhere",
+        ] {
+            ks.delete(tidewatch_core::key(name).unwrap()).await.unwrap();
+            ks.put("/workloads/c", r#"{"id":"c","kind":"stack"}"#)
+                .await
+                .unwrap();
+            is_as_if_read_anew(&mut view, &ks).await;
+        }
+        ks.delete(KeyRange::starting_with("/")).await.unwrap();
+        ks.put("/containers/a/h1/web", ROW).await.unwrap();
+        is_as_if_read_anew(&mut view, &ks).await;
+        assert_eq!(view.containers.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_view_of_one_keyspace_is_none_of_another() {
+        let (first, second) = (Keyspace::memory(), Keyspace::memory());
+        first
+            .put("/workloads/a", r#"{"id":"a","kind":"stack"}"#)
+            .await
+            .unwrap();
+        second
+            .put("/workloads/a", r#"{"id":"a","kind":"image"}"#)
+            .await
+            .unwrap();
+        let mut view = View::default();
+        is_as_if_read_anew(&mut view, &first).await;
+        is_as_if_read_anew(&mut view, &second).await;
+    }
 
     #[test]
     fn a_value_that_is_not_what_its_key_needs_is_skipped_and_told() {

@@ -61,6 +61,18 @@ async fn ids_of_adopted_projects_are_refused_with_a_reason() {
     remove(&ks, &reserved.id, true).await.unwrap();
 }
 
+#[tokio::test]
+async fn the_kind_of_compose_projects_is_refused_by_name_and_nothing_is_written() {
+    let ks = Keyspace::memory();
+    let error = declare(&ks, workload(Kind::Compose)).await.unwrap_err();
+    assert!(matches!(error, Error::ReservedKind { .. }));
+    assert!(
+        error.to_string().contains("kind \"compose\" is reserved"),
+        "{error}"
+    );
+    assert_eq!(ks.get("/workloads/shop").await.unwrap(), None);
+}
+
 #[test]
 fn a_declaration_in_json_is_checked_and_told_what_is_wrong() {
     for (json, told) in [

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tidewatch_core::Position;
-use tidewatch_core::watch::{Batch, EndReason, Ended, Watch, WatchRequest, WatchSource};
+use tidewatch_core::watch::{self, Batch, EndReason, Ended, Watch, WatchRequest, WatchSource};
 use tidewatch_proto::v1;
 use tidewatch_proto::v1::watch_client::WatchClient;
-use tidewatch_proto::watch::{Delivery, delivery};
+use tidewatch_proto::watch::{Delivery, delivery, one_by_one};
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -44,8 +44,8 @@ pub(crate) async fn start(connection: Arc<Connection>, request: WatchRequest) ->
 struct Source(Resuming<Resume>);
 
 impl WatchSource for Source {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch, Ended>> {
-        self.0.poll_next(cx)
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<watch::Delivery, Ended>> {
+        self.0.poll_next(cx).map_ok(watch::Delivery::Batch)
     }
 }
 
@@ -61,6 +61,10 @@ impl Conversation for Resume {
     fn send(channel: Channel, request: Request<v1::WatchRequest>) -> Sent<v1::WatchResponse> {
         let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         Box::pin(async move { client.watch(request).await })
+    }
+
+    fn unpack(response: v1::WatchResponse) -> impl Iterator<Item = v1::WatchResponse> {
+        one_by_one(response)
     }
 
     fn take(&mut self, response: v1::WatchResponse) -> Step<Batch> {

@@ -37,6 +37,24 @@ impl v1::admin_server::Admin for Sender {
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(said))))
     }
+
+    async fn list_watchers(
+        &self,
+        _: Request<v1::ListWatchersRequest>,
+    ) -> Result<Response<v1::ListWatchersResponse>, Status> {
+        nobody_watches()
+    }
+
+    async fn cancel_watcher(
+        &self,
+        _: Request<v1::CancelWatcherRequest>,
+    ) -> Result<Response<v1::CancelWatcherResponse>, Status> {
+        nobody_watches()
+    }
+}
+
+fn nobody_watches<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("this server sends backups"))
 }
 
 async fn client(said: Vec<Result<Said, Status>>) -> Client {

@@ -6,17 +6,26 @@ use std::time::Duration;
 use crate::fake::{Server, soon};
 use tidewatch_client::{CALL_ATTEMPTS, Client, Error, ErrorKind, KeyRange, Revision};
 use tidewatch_core::txn::{RangeRequest, Txn};
-use tidewatch_core::{Error as KeyspaceError, LeaseId, ManualClock};
-use tokio::net::TcpListener;
+use tidewatch_core::{Clock, Error as KeyspaceError, LeaseId, ManualClock};
+use tokio::net::TcpSocket;
 
 fn read() -> RangeRequest {
     RangeRequest::new(KeyRange::all())
 }
 
-/// An endpoint where nobody listens.
-async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// A port where nobody listens for as long as this is there.
+struct Nobody(TcpSocket);
+
+impl Nobody {
+    fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
 }
 
 #[tokio::test]
@@ -60,7 +69,8 @@ async fn a_write_whose_connection_breaks_is_not_made_again_and_its_outcome_is_un
 #[tokio::test]
 async fn a_write_that_was_never_sent_goes_to_another_server() {
     let server = Server::start().await;
-    let client = Client::builder(nobody().await).endpoint(&server.endpoint);
+    let nobody = Nobody::new();
+    let client = Client::builder(nobody.endpoint()).endpoint(&server.endpoint);
     let keyspace = client.connect_lazy().await.unwrap().keyspace();
     assert_eq!(
         soon("an answer", keyspace.put("/a", "v")).await.unwrap(),
@@ -71,7 +81,9 @@ async fn a_write_that_was_never_sent_goes_to_another_server() {
 
 #[tokio::test]
 async fn a_call_that_reaches_nobody_had_no_effect_and_says_so() {
-    let lazy = Client::builder(nobody().await).connect_lazy().await.unwrap();
+    let nobody = Nobody::new();
+    let endpoint = nobody.endpoint();
+    let lazy = Client::builder(&endpoint).connect_lazy().await.unwrap();
     let error = soon("a failure", lazy.keyspace().put("/a", "v"))
         .await
         .unwrap_err();
@@ -80,7 +92,6 @@ async fn a_call_that_reaches_nobody_had_no_effect_and_says_so() {
     let error = soon("a failure", lazy.workloads()).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }));
 
-    let endpoint = nobody().await;
     let error = soon("a failure", Client::builder(&endpoint).connect())
         .await
         .unwrap_err();
@@ -117,6 +128,62 @@ async fn an_answer_that_is_late_is_no_answer() {
     );
     let (read, ()) = tokio::join!(soon("a failure", keyspace.get("/a")), pass_time());
     assert!(matches!(read, Err(KeyspaceError::Unavailable(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_alive_elsewhere_when_a_server_takes_longer_than_a_ping_may() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let clock = ManualClock::new();
+    let client = Client::builder(&first.endpoint)
+        .endpoint(&second.endpoint)
+        .dead_after(Duration::from_secs(4))
+        .clock(Arc::new(clock.clone()))
+        .connect()
+        .await
+        .unwrap();
+    let keyspace = client.keyspace();
+    // Its connection is as good as ever, so that no ping finds out.
+    first.hang_calls(1);
+    let (began, ping, pause) = (clock.now(), Duration::from_secs(2), Duration::from_millis(100));
+    let pass_time = async {
+        while first.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        while second.calls() == 0 {
+            let next = clock.next_deadline();
+            if let Some(next) = next.filter(|next| *next <= began + ping + pause) {
+                clock.advance(next - clock.now());
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (kept, ()) = tokio::join!(
+        soon("an answer", keyspace.lease_keep_alive(LeaseId(1))),
+        pass_time
+    );
+    kept.unwrap();
+    assert!(clock.now() >= began + ping);
+    // It stays there; and what is no keep-alive may take its time.
+    second.hang_calls(1);
+    let began = clock.now();
+    let arrived = async {
+        while second.calls() < 2 {
+            tokio::task::yield_now().await;
+        }
+        clock.next_deadline()
+    };
+    tokio::select! {
+        _ = keyspace.get("/a") => panic!("it was not answered"),
+        deadline = soon("the call", arrived) => assert_eq!(deadline, Some(began + Duration::from_secs(30))),
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_not_taken_for_dead_faster_than_a_machine_can_be_busy() {
+    let quick = Client::builder("127.0.0.1:7480").dead_after(Duration::from_millis(499));
+    let error = quick.connect_lazy().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("at least 500"), "{error}");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 pub(crate) const KEYSPACE: u64 = 7;
 
 /// Longest wait for anything that has to happen.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Waits for something that has to happen.
 pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
@@ -78,6 +78,8 @@ struct State {
     wire: Arc<Wire>,
     /// How many of the next calls on the keyspace break.
     breaking: AtomicUsize,
+    /// How many of the next ones are never answered, on a wire that works.
+    hanging: AtomicUsize,
     calls: AtomicUsize,
     authorization: Mutex<Option<String>>,
 }
@@ -94,6 +96,7 @@ impl Server {
             open: watch::Sender::new(0),
             wire: wire.clone(),
             breaking: AtomicUsize::new(0),
+            hanging: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             authorization: Mutex::new(None),
         });
@@ -150,6 +153,10 @@ impl Server {
 
     pub(crate) fn break_calls(&self, n: usize) {
         self.state.breaking.store(n, Ordering::SeqCst);
+    }
+
+    pub(crate) fn hang_calls(&self, n: usize) {
+        self.state.hanging.store(n, Ordering::SeqCst);
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -263,12 +270,16 @@ impl Face {
         let authorization = request.metadata().get("authorization");
         let authorization = authorization.map(|value| value.to_str().unwrap().to_owned());
         *state.authorization.lock().unwrap() = authorization;
-        let breaks = |left: usize| left.checked_sub(1);
-        let breaking = state
-            .breaking
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, breaks);
-        if breaking.is_ok() {
+        let takes_one = |of: &AtomicUsize| {
+            let one_less = |left: usize| left.checked_sub(1);
+            of.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                .is_ok()
+        };
+        if takes_one(&state.breaking) {
             state.wire.cut();
+            std::future::pending::<()>().await;
+        }
+        if takes_one(&state.hanging) {
             std::future::pending::<()>().await;
         }
     }
@@ -361,9 +372,14 @@ pub(crate) mod say {
     use super::*;
 
     fn say(response: Said) -> Act {
-        Act::Say(Box::new(v1::WatchResponse {
+        respond(v1::WatchResponse {
             response: Some(response),
-        }))
+            events: Vec::new(),
+        })
+    }
+
+    fn respond(response: v1::WatchResponse) -> Act {
+        Act::Say(Box::new(response))
     }
 
     pub(crate) fn created(revision: u64) -> Act {
@@ -403,12 +419,16 @@ pub(crate) mod say {
             kv: Some(entry(key, revision, value)),
             ..Default::default()
         };
-        say(Said::Events(v1::WatchEvents {
+        let events = v1::WatchEvents {
             revision,
             time: None,
             partial,
             events: keys.iter().map(event).collect(),
-        }))
+        };
+        respond(v1::WatchResponse {
+            response: None,
+            events: vec![events],
+        })
     }
 
     pub(crate) fn snapshot_begin(revision: u64) -> Act {

@@ -5,7 +5,8 @@
     reason = "it stands in lists in which others fail, or in fields"
 )]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
@@ -13,17 +14,20 @@ use futures_core::Stream;
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tidewatch_client::{
-    Client, ContainerFilter, ContainerUpdate, ContainerWatch, EndReason, Ended, Error, ErrorKind, LogQuery,
-    Revision,
+    Client, ContainerFilter, ContainerUpdate, ContainerWatch, EndReason, Ended, Error, ErrorKind, HostClaim,
+    LogQuery, ReportTaken, Revision,
 };
-use tidewatch_core::KeyspaceId;
-use tidewatch_fleet::{Kind, Workload};
+use tidewatch_core::{KeyspaceId, LeaseId};
+use tidewatch_fleet::{ContainerVerdict, HostReport, Kind, State, Verdicts, Workload};
 use tidewatch_proto::v1::fleet_server::FleetServer;
 use tidewatch_proto::v1::watch_containers_response::{RemovedRow, Response as Said};
 use tidewatch_proto::{error, v1};
 use tonic::{Request, Response, Status};
 
 use crate::fake::{KEYSPACE, serve, soon};
+
+/// A lease under which no verdicts arrive.
+const BROKEN: i64 = 9;
 
 type Script = Vec<Result<Said, Status>>;
 
@@ -32,6 +36,8 @@ type Script = Vec<Result<Said, Status>>;
 struct Fleet {
     watches: Arc<Mutex<VecDeque<Script>>>,
     declared: Arc<Mutex<Vec<String>>>,
+    /// Whether a report had verdicts, and from where it came.
+    reports: Arc<Mutex<Vec<(bool, SocketAddr)>>>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -117,6 +123,7 @@ impl v1::fleet_server::Fleet for Fleet {
         Ok(Response::new(v1::ListContainersResponse {
             header: header(),
             containers,
+            unknown: vec!["host h3 is not known".to_owned()],
         }))
     }
 
@@ -171,6 +178,39 @@ impl v1::fleet_server::Fleet for Fleet {
             entries: vec![entry],
             more: true,
             history_begins: 3,
+        }))
+    }
+
+    async fn report_host(
+        &self,
+        request: Request<v1::ReportHostRequest>,
+    ) -> Result<Response<v1::ReportHostResponse>, Status> {
+        let from = request.remote_addr().unwrap();
+        let request = request.into_inner();
+        self.reports
+            .lock()
+            .unwrap()
+            .push((request.verdicts.is_some(), from));
+        if request.lease == BROKEN && request.verdicts.is_some() {
+            return Err(Status::unavailable("the line"));
+        }
+        let report = request.report.unwrap();
+        assert_eq!(
+            (
+                request.host.as_str(),
+                request.claimed,
+                request.sequence,
+                report.lag_us,
+                report.drift
+            ),
+            ("h1", 4, 9, 1_500, 3)
+        );
+        Ok(Response::new(v1::ReportHostResponse {
+            held: request.lease == 7,
+            wants_verdicts: request
+                .verdicts
+                .is_none_or(|told| told.verdicts[0].row != "/containers/a/h1/web"),
+            ..v1::ReportHostResponse::default()
         }))
     }
 }
@@ -237,10 +277,9 @@ async fn containers_explanations_and_the_log_arrive() {
         client.containers(filter.clone()).await.unwrap()[0].text("host"),
         "h1"
     );
-    assert_eq!(
-        client.untracked(filter).await.unwrap()[0].text("reason"),
-        "not_labelled"
-    );
+    let (untracked, unknown) = client.untracked(filter).await.unwrap();
+    assert_eq!(untracked[0].text("reason"), "not_labelled");
+    assert_eq!(unknown, ["host h3 is not known"]);
 
     let explained = client.explain("web", None).await.unwrap();
     assert_eq!(
@@ -373,4 +412,72 @@ async fn a_watch_of_containers_ends_when_its_keyspace_is_another() {
         ),
         "{ended:?}"
     );
+}
+
+#[tokio::test]
+async fn a_report_arrives_as_it_was_told_and_its_answer_too() {
+    let client = client(&Fleet::default()).await;
+    for (lease, verdicts, held, wants_verdicts) in [(7, true, true, false), (8, false, false, true)] {
+        let taken = report_host(&client, lease, verdicts).await.unwrap();
+        assert_eq!((taken.held, taken.wants_verdicts), (held, wants_verdicts));
+    }
+}
+
+#[tokio::test]
+async fn verdicts_travel_on_a_connection_of_their_own_and_when_that_fails_renewals_stay() {
+    let (first, second) = (Fleet::default(), Fleet::default());
+    let client = Client::builder(serve(FleetServer::new(first.clone())).await)
+        .endpoint(serve(FleetServer::new(second.clone())).await)
+        .connect()
+        .await
+        .unwrap();
+    for lease in [7, BROKEN] {
+        report_host(&client, lease, false).await.unwrap();
+        assert_eq!(report_host(&client, lease, true).await.is_ok(), lease != BROKEN);
+        report_host(&client, lease, false).await.unwrap();
+    }
+    let reports = std::mem::take(&mut *first.reports.lock().unwrap());
+    let from = |verdicts| {
+        let of_that_kind = reports.iter().filter(move |report| report.0 == verdicts);
+        of_that_kind.map(|report| report.1).collect::<HashSet<_>>()
+    };
+    let (renewals, uploads) = (from(false), from(true));
+    assert_eq!(renewals.len(), 1, "{reports:?}");
+    assert!(
+        uploads.len() >= 2 && uploads.is_disjoint(&renewals),
+        "{reports:?}"
+    );
+    assert!(second.reports.lock().unwrap().is_empty());
+}
+
+/// Tells of a host under a lease, if wanted with verdicts.
+async fn report_host(
+    client: &Client,
+    lease: i64,
+    verdicts: bool,
+) -> Result<ReportTaken, tidewatch_core::Error> {
+    let report = HostReport {
+        lag: std::time::Duration::from_micros(1_500),
+        drift: 3,
+        ..HostReport::default()
+    };
+    let verdict = ContainerVerdict {
+        container_id: "c1".into(),
+        name: "web".into(),
+        image_ref: String::new(),
+        state: State::Running,
+        row: Some("/containers/a/h1/web".into()),
+        reason: "labels".into(),
+        message: String::new(),
+    };
+    let told = verdicts.then(|| Verdicts::bounded([verdict]));
+    let claim = HostClaim {
+        host: "h1".parse().unwrap(),
+        lease: LeaseId(lease),
+        claimed: Revision(4),
+    };
+    let now = std::time::SystemTime::UNIX_EPOCH;
+    client
+        .report_host(&claim, &report, now, 9, (1, told.as_ref()))
+        .await
 }
