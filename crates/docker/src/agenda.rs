@@ -229,9 +229,9 @@ mod tests {
         assert_eq!(ids(agenda.next(now)), ["a"]);
         for n in 0..50 {
             agenda.mark(format!("b{}", n % 3), false, now + ms(1));
-            assert_eq!(agenda.next(now + ms(2)), Work::Wait(now + ms(20)));
+            assert_eq!(agenda.next(now + ms(2)), Work::Wait(now + ms(5)));
         }
-        assert_eq!(ids(agenda.next(now + ms(20))), ["b0", "b1", "b2"]);
+        assert_eq!(ids(agenda.next(now + ms(5))), ["b0", "b1", "b2"]);
         agenda.mark("c".into(), false, now + ms(500));
         assert_eq!(
             ids(agenda.next(now + ms(500))),

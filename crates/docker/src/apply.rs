@@ -8,63 +8,59 @@ use tidewatch_core::{Error, Keyspace, Revision};
 use tidewatch_fleet::{FleetKey, WorkloadId, key, value};
 
 use crate::plan::Change;
-use crate::presence::Presence;
+use crate::presence::Claim;
 
 /// What became of a plan.
 #[derive(Debug)]
 pub(crate) enum Applied {
     /// It is written; at this revision, if there was anything to write.
     Done(Option<Revision>),
-    /// The host is no longer ours.
+    /// The claim under which it was planned no longer stands.
     FenceLost,
     /// A workload appeared or vanished in between.
     Conflict,
 }
 
-/// Applies changes in one transaction; where they are too many, in several, in their order. Each is
+/// Applies changes that were planned under `claim`, in one transaction; where they are too many, in several, in their order. Each is
 /// safe to apply again: what is left of a plan is what the next plan says.
-pub(crate) async fn apply(
-    keyspace: &Keyspace,
-    presence: &Presence,
-    changes: &[Change],
-) -> Result<Applied, Error> {
+pub(crate) async fn apply(keyspace: &Keyspace, claim: &Claim, changes: &[Change]) -> Result<Applied, Error> {
     let (retired, written): (Vec<_>, Vec<_>) = changes
         .iter()
         .partition(|change| matches!(change, Change::Retire(_)));
     let mut revision = None;
-    for txn in transactions(presence, &written) {
+    for txn in transactions(claim, &written) {
         let response = keyspace.txn(txn).await?;
         if !response.succeeded {
-            return Ok(refused(presence, &response));
+            return Ok(refused(claim, &response));
         }
         revision = Some(response.header.revision);
     }
     for change in retired {
-        let response = keyspace.txn(retire(presence, &change.key())).await?;
+        let response = keyspace.txn(retire(claim, &change.key())).await?;
         if response.succeeded {
             revision = Some(response.header.revision);
-        } else if let Applied::FenceLost = refused(presence, &response) {
+        } else if let Applied::FenceLost = refused(claim, &response) {
             return Ok(Applied::FenceLost);
         }
     }
     Ok(Applied::Done(revision))
 }
 
-fn refused(presence: &Presence, response: &TxnResponse) -> Applied {
-    if presence.holds(response.responses.first()) {
+fn refused(claim: &Claim, response: &TxnResponse) -> Applied {
+    if claim.holds(response.responses.first()) {
         Applied::Conflict
     } else {
         Applied::FenceLost
     }
 }
 
-fn transactions(presence: &Presence, changes: &[&Change]) -> Vec<Txn> {
+fn transactions(claim: &Claim, changes: &[&Change]) -> Vec<Txn> {
     let mut chunks = Vec::new();
     let mut declared = BTreeSet::new();
-    let mut chunk = Chunk::new(presence);
+    let mut chunk = Chunk::new(claim);
     for change in changes {
         if !chunk.has_room(change) {
-            chunks.push(std::mem::replace(&mut chunk, Chunk::new(presence)).txn);
+            chunks.push(std::mem::replace(&mut chunk, Chunk::new(claim)).txn);
         }
         chunk.add(change, &mut declared);
     }
@@ -84,9 +80,9 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(presence: &Presence) -> Self {
+    fn new(claim: &Claim) -> Self {
         Self {
-            txn: Txn::new().when(presence.fence()).or_else(presence.question()),
+            txn: fenced(claim),
             bytes: 0,
             compared: BTreeSet::new(),
             declares: BTreeSet::new(),
@@ -148,9 +144,15 @@ fn size(change: &Change) -> usize {
     }
 }
 
+/// A transaction that happens only while the claim stands, and otherwise tells whether that is why.
+fn fenced(claim: &Claim) -> Txn {
+    let txn = claim.fence().into_iter().fold(Txn::new(), Txn::when);
+    txn.or_else(claim.question())
+}
+
 /// Retires a workload unless somebody has written a row of it in between.
-fn retire(presence: &Presence, key: &FleetKey) -> Txn {
-    let mut txn = Txn::new().when(presence.fence()).or_else(presence.question());
+fn retire(claim: &Claim, key: &FleetKey) -> Txn {
+    let mut txn = fenced(claim);
     if let Some(workload) = key.workload() {
         txn = txn.when(Compare::absent(key::container_rows(workload)));
     }
@@ -159,11 +161,14 @@ fn retire(presence: &Presence, key: &FleetKey) -> Txn {
 
 #[cfg(test)]
 mod tests {
+    use tidewatch_core::SystemClock;
     use tidewatch_core::txn::RangeRequest;
     use tidewatch_fleet::{ContainerRow, Kind, Role, RowName, Workload};
 
     use super::*;
-    use crate::presence::Hold;
+    use crate::presence::{Hold, Presence};
+    use crate::status::ReconcilerStatus;
+    use tidewatch_fleet::Alive;
 
     fn insert(workload: &str, row: &str) -> Change {
         let (workload, row): (WorkloadId, RowName) = (workload.parse().unwrap(), row.parse().unwrap());
@@ -178,11 +183,24 @@ mod tests {
         Change::Declare(Box::new(Workload::new(id.parse().unwrap(), Kind::Compose)))
     }
 
-    async fn held() -> (Keyspace, Presence) {
-        let ks = Keyspace::memory();
-        let presence = Presence::new(ks.clone(), "h1".parse().unwrap(), "i1".into());
+    fn presence(ks: &Keyspace, instance: &str) -> Presence {
+        let us = Alive {
+            instance: instance.to_owned(),
+            ..Alive::default()
+        };
+        let status = ReconcilerStatus::new("h1".parse().unwrap(), instance.to_owned());
+        Presence::new(ks.clone(), us, None, status, SystemClock::shared())
+    }
+
+    async fn claimed(presence: &Presence) -> Claim {
         assert_eq!(presence.keep().await.unwrap(), Hold::Anew);
-        (ks, presence)
+        presence.claim().unwrap()
+    }
+
+    async fn held() -> (Keyspace, Claim) {
+        let ks = Keyspace::memory();
+        let claim = claimed(&presence(&ks, "i1")).await;
+        (ks, claim)
     }
 
     async fn count(ks: &Keyspace) -> usize {
@@ -192,75 +210,129 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_to_write_makes_no_revision() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         let before = ks.status().await.unwrap().revision;
-        let applied = apply(&ks, &presence, &[]).await.unwrap();
+        let applied = apply(&ks, &claim, &[]).await.unwrap();
         assert!(matches!(applied, Applied::Done(None)));
         assert_eq!(ks.status().await.unwrap().revision, before);
     }
 
     #[tokio::test]
     async fn a_row_of_a_workload_that_was_removed_in_between_is_not_written() {
-        let (ks, presence) = held().await;
-        let applied = apply(&ks, &presence, &[insert("shop", "web")]).await.unwrap();
+        let (ks, claim) = held().await;
+        let applied = apply(&ks, &claim, &[insert("shop", "web")]).await.unwrap();
         assert!(matches!(applied, Applied::Conflict));
         assert_eq!(count(&ks).await, 0);
     }
 
     #[tokio::test]
     async fn nothing_is_written_without_the_fence() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         ks.put("/workloads/shop", "{}").await.unwrap();
         ks.put("/alive/h1", r#"{"instance":"other"}"#).await.unwrap();
-        let applied = apply(&ks, &presence, &[insert("shop", "web")]).await.unwrap();
+        let applied = apply(&ks, &claim, &[insert("shop", "web")]).await.unwrap();
         assert!(matches!(applied, Applied::FenceLost));
         assert_eq!(count(&ks).await, 0);
     }
 
     #[tokio::test]
+    async fn a_plan_of_an_earlier_claim_is_not_applied_whoever_has_the_host_now() {
+        let (ks, first) = held().await;
+        ks.put("/workloads/shop", "{}").await.unwrap();
+        let plan = [insert("shop", "web")];
+        let alive = || async { ks.get("/alive/h1").await.unwrap().unwrap() };
+        // Another life of the same instance takes the key over, which keeps its create revision.
+        let created = alive().await.create_revision;
+        let next_life = presence(&ks, "i1");
+        let second = claimed(&next_life).await;
+        assert_eq!(alive().await.create_revision, created);
+        assert!(matches!(
+            apply(&ks, &first, &plan).await.unwrap(),
+            Applied::FenceLost
+        ));
+        // The lease expires, somebody else has the host for a while, then it is ours again.
+        next_life.release().await;
+        let other = presence(&ks, "i2");
+        let theirs = claimed(&other).await;
+        assert!(matches!(
+            apply(&ks, &second, &plan).await.unwrap(),
+            Applied::FenceLost
+        ));
+        other.release().await;
+        let third = claimed(&next_life).await;
+        for old in [&first, &second, &theirs] {
+            assert!(matches!(
+                apply(&ks, old, &plan).await.unwrap(),
+                Applied::FenceLost
+            ));
+        }
+        assert_eq!(count(&ks).await, 0);
+        assert!(matches!(
+            apply(&ks, &third, &plan).await.unwrap(),
+            Applied::Done(Some(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_claim_is_none_in_another_keyspace_where_revisions_happen_to_agree() {
+        let (_, claim) = held().await;
+        let (other, theirs) = held().await;
+        other.put("/workloads/shop", "{}").await.unwrap();
+        let plan = [insert("shop", "web")];
+        assert!(matches!(
+            apply(&other, &claim, &plan).await.unwrap(),
+            Applied::FenceLost
+        ));
+        assert!(matches!(
+            apply(&other, &theirs, &plan).await.unwrap(),
+            Applied::Done(Some(_))
+        ));
+    }
+
+    #[tokio::test]
     async fn a_project_and_its_rows_appear_at_one_revision_and_two_hosts_do_not_declare_it_twice() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         let changes = [declared("compose-blog"), insert("compose-blog", "web")];
-        let Applied::Done(Some(revision)) = apply(&ks, &presence, &changes).await.unwrap() else {
+        let Applied::Done(Some(revision)) = apply(&ks, &claim, &changes).await.unwrap() else {
             panic!();
         };
         for key in ["/workloads/compose-blog", "/containers/compose-blog/h1/web"] {
             assert_eq!(ks.get(key).await.unwrap().unwrap().mod_revision, revision);
         }
-        let again = apply(&ks, &presence, &changes).await.unwrap();
+        let again = apply(&ks, &claim, &changes).await.unwrap();
         assert!(matches!(again, Applied::Conflict));
     }
 
     #[tokio::test]
     async fn more_than_a_transaction_holds_is_written_in_order_in_several_and_may_be_repeated() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         let mut changes = vec![declared("compose-blog")];
         changes.extend((0..300).map(|n| insert("compose-blog", &format!("web.{n}"))));
         let before = ks.status().await.unwrap().revision;
-        let applied = apply(&ks, &presence, &changes).await.unwrap();
+        let applied = apply(&ks, &claim, &changes).await.unwrap();
         assert!(matches!(applied, Applied::Done(Some(_))));
         assert_eq!(count(&ks).await, 300);
         assert_eq!(ks.status().await.unwrap().revision.0, before.0 + 3);
-        let again = apply(&ks, &presence, &changes[1..]).await.unwrap();
+        let again = apply(&ks, &claim, &changes[1..]).await.unwrap();
         assert!(matches!(again, Applied::Done(Some(_))));
     }
 
     #[tokio::test]
     async fn rows_of_many_workloads_stay_within_what_a_transaction_may_compare() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         let mut changes = Vec::new();
         for n in 0..200 {
             ks.put(format!("/workloads/w{n}"), "{}").await.unwrap();
             changes.push(insert(&format!("w{n}"), "web"));
         }
-        let applied = apply(&ks, &presence, &changes).await.unwrap();
+        let applied = apply(&ks, &claim, &changes).await.unwrap();
         assert!(matches!(applied, Applied::Done(Some(_))));
         assert_eq!(count(&ks).await, 200);
     }
 
     #[tokio::test]
     async fn large_rows_stay_within_the_bytes_of_a_transaction() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         ks.put("/workloads/shop", "{}").await.unwrap();
         let large = (0..8).map(|n| match insert("shop", &format!("web.{n}")) {
             Change::Insert(key, mut row) => {
@@ -270,25 +342,25 @@ mod tests {
             other => other,
         });
         let changes: Vec<_> = large.collect();
-        let applied = apply(&ks, &presence, &changes).await.unwrap();
+        let applied = apply(&ks, &claim, &changes).await.unwrap();
         assert!(matches!(applied, Applied::Done(Some(_))));
         assert_eq!(count(&ks).await, 8);
     }
 
     #[tokio::test]
     async fn a_workload_is_not_retired_while_a_row_of_it_exists_anywhere() {
-        let (ks, presence) = held().await;
+        let (ks, claim) = held().await;
         ks.put("/workloads/compose-blog", "{}").await.unwrap();
         ks.put("/containers/compose-blog/h2/web", "{}").await.unwrap();
         let retire = [Change::Retire(FleetKey::Workload(
             "compose-blog".parse().unwrap(),
         ))];
-        let applied = apply(&ks, &presence, &retire).await.unwrap();
+        let applied = apply(&ks, &claim, &retire).await.unwrap();
         assert!(matches!(applied, Applied::Done(None)));
         assert!(ks.get("/workloads/compose-blog").await.unwrap().is_some());
         let row = tidewatch_core::key("/containers/compose-blog/h2/web").unwrap();
         ks.delete(row).await.unwrap();
-        apply(&ks, &presence, &retire).await.unwrap();
+        apply(&ks, &claim, &retire).await.unwrap();
         assert!(ks.get("/workloads/compose-blog").await.unwrap().is_none());
     }
 }

@@ -1,11 +1,13 @@
 //! Putting a reconciler together.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tidewatch_core::{Clock, Keyspace, SystemClock};
 use tidewatch_fleet::HostName;
 
 use crate::event::{DockerEvents, NoEvents};
+use crate::herald::Herald;
 use crate::inspect::{DockerInspect, NoInspect};
 use crate::label::LabelNames;
 use crate::lister::DockerLister;
@@ -15,7 +17,6 @@ use crate::settings::ReconcilerSettings;
 
 /// A reconciler that is being described. It needs a host, a lister and a
 /// [`keyspace`](Self::keyspace); everything else has a default.
-#[derive(Debug)]
 #[must_use = "a description does nothing; `build` makes the reconciler"]
 pub struct ReconcilerBuilder<L, E = NoEvents, I = NoInspect, K = ()> {
     pub(crate) host: HostName,
@@ -25,11 +26,22 @@ pub struct ReconcilerBuilder<L, E = NoEvents, I = NoInspect, K = ()> {
     pub(crate) keyspace: K,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instance: String,
+    pub(crate) description: String,
+    pub(crate) herald: Option<Arc<dyn Herald>>,
     pub(crate) address: String,
     pub(crate) labels: LabelNames,
     pub(crate) plugins: Vec<Arc<dyn WorkloadReconciler>>,
     pub(crate) settings: ReconcilerSettings,
     pub(crate) seed: u64,
+}
+
+impl<L, E, I, K> fmt::Debug for ReconcilerBuilder<L, E, I, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReconcilerBuilder")
+            .field("host", &self.host)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<L: DockerLister> ReconcilerBuilder<L> {
@@ -42,6 +54,8 @@ impl<L: DockerLister> ReconcilerBuilder<L> {
             keyspace: (),
             clock: SystemClock::shared(),
             instance: format!("{:016x}", fastrand::u64(..)),
+            description: String::new(),
+            herald: None,
             address: String::new(),
             labels: LabelNames::default(),
             plugins: plugin::all(),
@@ -62,6 +76,8 @@ impl<L, E, I, K> ReconcilerBuilder<L, E, I, K> {
             keyspace,
             clock: self.clock,
             instance: self.instance,
+            description: self.description,
+            herald: self.herald,
             address: self.address,
             labels: self.labels,
             plugins: self.plugins,
@@ -80,6 +96,8 @@ impl<L, E, I, K> ReconcilerBuilder<L, E, I, K> {
             keyspace: self.keyspace,
             clock: self.clock,
             instance: self.instance,
+            description: self.description,
+            herald: self.herald,
             address: self.address,
             labels: self.labels,
             plugins: self.plugins,
@@ -98,6 +116,8 @@ impl<L, E, I, K> ReconcilerBuilder<L, E, I, K> {
             keyspace: self.keyspace,
             clock: self.clock,
             instance: self.instance,
+            description: self.description,
+            herald: self.herald,
             address: self.address,
             labels: self.labels,
             plugins: self.plugins,
@@ -116,6 +136,20 @@ impl<L, E, I, K> ReconcilerBuilder<L, E, I, K> {
     /// over at once; another one waits until the lease has expired. A random one if nothing is said.
     pub fn instance(mut self, instance: impl Into<String>) -> Self {
         self.instance = instance.into();
+        self
+    }
+
+    /// What it is and where it runs, as in `agent on web1`, for people who wonder who has a host. Nothing
+    /// if nothing is said.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// How the lease of the host is kept alive, and who is told about it then. By the keyspace's own call
+    /// if nothing is said.
+    pub fn herald(mut self, herald: Arc<dyn Herald>) -> Self {
+        self.herald = Some(herald);
         self
     }
 

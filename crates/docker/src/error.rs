@@ -20,12 +20,22 @@ pub enum Error {
         after: std::time::Duration,
     },
     /// Somebody else reconciles this host.
-    #[error("host {host} is reconciled by {instance}; give this one another --host-name, or stop the other")]
+    #[error(
+        "host {host} is reconciled by instance {instance}; give one of the two another --host-name, or stop it"
+    )]
     NotOurs {
         /// The host.
         host: tidewatch_fleet::HostName,
         /// The instance that does.
         instance: String,
+    },
+    /// The claim under which the host was looked at no longer stands: its lease has expired, or somebody
+    /// has touched the key. What was seen may be older than what another instance has written since, so
+    /// everything has to be listed again.
+    #[error("the claim on host {host} was lost while it was looked at")]
+    ClaimLost {
+        /// The host.
+        host: tidewatch_fleet::HostName,
     },
     /// Workloads kept appearing and vanishing under the plan.
     #[error("gave up after {attempts} attempts, because workloads changed each time")]

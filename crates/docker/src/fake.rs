@@ -53,6 +53,7 @@ struct Shared {
     down: Option<Fault>,
     subscribers: Vec<mpsc::UnboundedSender<Result<DockerEvent, ListError>>>,
     calls: Calls,
+    since: Option<SystemTime>,
     held: bool,
     waiting: usize,
 }
@@ -245,6 +246,11 @@ impl FakeDocker {
         shared.subscribers.len()
     }
 
+    /// From when on the last subscription asked to be told, if it said so.
+    pub fn last_since(&self) -> Option<SystemTime> {
+        self.lock().since
+    }
+
     /// What it was asked so far.
     pub fn calls(&self) -> Calls {
         self.lock().calls
@@ -339,10 +345,12 @@ impl DockerLister for FakeDocker {
 impl DockerEvents for FakeDocker {
     type Subscription = FakeSubscription;
 
-    async fn subscribe(&self, _since: Option<SystemTime>) -> Result<FakeSubscription, ListError> {
+    async fn subscribe(&self, since: Option<SystemTime>) -> Result<FakeSubscription, ListError> {
         self.called(Call::Subscribe).await?;
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.lock().subscribers.push(sender);
+        let mut shared = self.lock();
+        shared.since = since;
+        shared.subscribers.push(sender);
         Ok(FakeSubscription(receiver))
     }
 }

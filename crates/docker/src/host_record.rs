@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use tidewatch_core::txn::{PutRequest, Txn};
-use tidewatch_core::{Error, Keyspace};
+use tidewatch_core::{Error, Keyspace, Revision};
 use tidewatch_fleet::{FleetKey, Host, HostName, value};
 
 use crate::lister::Daemon;
-use crate::presence::Presence;
+use crate::presence::Claim;
 
 /// What is known of a host, and whether it is written.
 pub(crate) struct HostRecord {
@@ -20,6 +20,8 @@ pub(crate) struct HostRecord {
     since: SystemTime,
     /// The state that is known to be written, with the daemon it was written for.
     written: Option<(Result<(), String>, Daemon)>,
+    /// The revision of the key that says so.
+    written_at: Revision,
 }
 
 impl HostRecord {
@@ -31,6 +33,7 @@ impl HostRecord {
             state: None,
             since: SystemTime::UNIX_EPOCH,
             written: None,
+            written_at: Revision::default(),
         }
     }
 
@@ -59,13 +62,17 @@ impl HostRecord {
         }
     }
 
-    /// What is written is not to be relied on.
-    pub(crate) fn forget(&mut self) {
-        self.written = None;
+    /// Compares with what the key was last written at. If it is gone, or not as we left it, what is
+    /// written is not to be relied on; returns whether that is so.
+    pub(crate) fn is_overtaken(&mut self, stored_at: Option<Revision>) -> bool {
+        if self.written.is_some() && stored_at != Some(self.written_at) {
+            self.written = None;
+        }
+        self.written.is_none()
     }
 
-    /// Writes the key if it says something else than is known, and the host is ours.
-    pub(crate) async fn write(&mut self, keyspace: &Keyspace, presence: &Presence) -> Result<(), Error> {
+    /// Writes the key if it says something else than is known, and the claim on the host stands.
+    pub(crate) async fn write(&mut self, keyspace: &Keyspace, claim: &Claim) -> Result<(), Error> {
         let Some(state) = self.state.clone() else {
             return Ok(());
         };
@@ -73,17 +80,23 @@ impl HostRecord {
         if self.written.as_ref() == Some(&target) {
             return Ok(());
         }
-        let stored = keyspace.get(self.key.to_bytes()).await?;
-        let stored = stored.and_then(|kv| serde_json::from_slice::<Host>(&kv.value).ok());
+        let found = keyspace.get(self.key.to_bytes()).await?;
+        let stored = found
+            .as_ref()
+            .and_then(|kv| serde_json::from_slice::<Host>(&kv.value).ok());
+        let mut written_at = found.map(|kv| kv.mod_revision).unwrap_or_default();
         let desired = self.desired(&target.0, stored.as_ref());
         if stored.as_ref() != Some(&desired) {
             let put = PutRequest::new(self.key.to_bytes(), value::encode(&desired));
-            let txn = Txn::new().when(presence.fence()).put(put);
-            if !keyspace.txn(txn).await?.succeeded {
+            let fenced = claim.fence().into_iter().fold(Txn::new(), Txn::when);
+            let response = keyspace.txn(fenced.put(put)).await?;
+            if !response.succeeded {
                 return Ok(()); // Not ours; tried again when it is.
             }
+            written_at = response.header.revision;
         }
         self.written = Some(target);
+        self.written_at = written_at;
         Ok(())
     }
 

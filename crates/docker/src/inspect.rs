@@ -17,7 +17,8 @@ pub trait DockerInspect: Send + Sync + 'static {
 /// What a list does not tell about a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether it was ended for want of memory.
+    /// Whether it was ended for want of memory, as far as Docker has noticed: one that hears of the end first may say
+    /// "no" for good, with exit code 137.
     pub oom_killed: bool,
     /// How often its restart policy has started it again.
     pub restart_count: u64,

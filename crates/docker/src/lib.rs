@@ -7,7 +7,8 @@
 //!
 //! State comes from lists alone: an event only says what is worth listing again, so that a lost one
 //! costs time and never truth. What to write is decided by [`plan()`], which is pure; it is then applied
-//! in one transaction, fenced by the host's lease, so that two reconcilers never write the same rows.
+//! in one transaction, fenced by the claim on the host under which it was made, so that two reconcilers never write the same
+//! rows, nor one that was asleep what it saw before.
 //!
 //! # What this crate does not do
 //! It only observes: it starts, stops and changes no container, and needs nothing but GET. It writes
@@ -23,6 +24,7 @@ pub mod engine;
 mod error;
 pub mod event;
 pub mod fake;
+mod herald;
 mod host_record;
 pub mod inspect;
 pub mod label;
@@ -34,6 +36,7 @@ mod reconciler;
 mod run;
 mod settings;
 mod status;
+mod trigger;
 
 pub use builder::ReconcilerBuilder;
 pub use container::{Container, Network, Port, Protocol};
@@ -41,12 +44,14 @@ pub use container::{Container, Network, Port, Protocol};
 pub use engine::Engine;
 pub use error::Error;
 pub use event::{DockerEvent, DockerEvents, NoEvents};
+pub use herald::Herald;
 pub use inspect::{DockerInspect, Facts, NoInspect};
 pub use label::LabelNames;
-pub use lister::{Daemon, DockerLister, ListError, Listing, Scope};
+pub use lister::{Daemon, DockerLister, ListError, Listing, OLDEST_API, Scope};
 pub use plan::{Change, Plan, PlanHost, Reason, Verdict, plan};
 pub use plugin::WorkloadReconciler;
-pub use presence::LEASE_TTL;
+pub use presence::{LEASE_TTL, RENEW_DEADLINE, RENEW_INTERVAL};
 pub use reconciler::{Reconciler, Report};
 pub use settings::ReconcilerSettings;
 pub use status::{ReconcilerStatus, StatusSnapshot};
+pub use trigger::Trigger;

@@ -102,6 +102,21 @@ pub struct Daemon {
     pub time: Option<SystemTime>,
 }
 
+/// The oldest version of Docker's API that is tested: that of Docker 20.10.
+pub const OLDEST_API: (u32, u32) = (1, 41);
+
+impl Daemon {
+    /// Whether it says that it speaks an API older than [`OLDEST_API`]. It is asked all the same, and may well answer.
+    pub fn is_older_than_tested(&self) -> bool {
+        let parse = |api: &String| {
+            let (major, minor) = api.split_once('.')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        };
+        let api: Option<(u32, u32)> = self.versions.get("api").and_then(parse);
+        api.is_some_and(|api| api < OLDEST_API)
+    }
+}
+
 /// Why Docker gave no answer that can be used.
 #[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
@@ -142,3 +157,29 @@ pub enum ListError {
 
 /// The cause of a [`ListError`].
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_is_old_by_its_numbers() {
+        for (api, old) in [
+            (Some("1.40"), true),
+            (Some("1.9"), true),
+            (Some("0.99"), true),
+            (Some("1.41"), false),
+            (Some("1.52"), false),
+            (Some("2.0"), false),
+            (Some("new"), false),
+            (None, false),
+        ] {
+            let versions = api.map(|api| ("api".to_owned(), api.to_owned()));
+            let daemon = Daemon {
+                versions: versions.into_iter().collect(),
+                ..Daemon::default()
+            };
+            assert_eq!(daemon.is_older_than_tested(), old, "{api:?}");
+        }
+    }
+}

@@ -8,22 +8,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use tidewatch_core::{Clock, Keyspace, Revision};
-use tidewatch_fleet::{HostName, State, View};
+use tidewatch_fleet::{Alive, HostName, State, View};
 
 use crate::apply::{Applied, apply};
 use crate::builder::ReconcilerBuilder;
+use crate::container::Container;
 use crate::deadline::{ask, within};
 use crate::error::Error;
 use crate::event::{DockerEvents, NoEvents};
 use crate::host_record::HostRecord;
 use crate::inspect::{DockerInspect, Facts, NoInspect};
 use crate::label::LabelNames;
-use crate::lister::{Daemon, DockerLister, ListError, Listing, Scope};
+use crate::lister::{Daemon, DockerLister, ListError, Listing, OLDEST_API, Scope};
 use crate::plan::{Change, Plan, PlanHost, Verdict, plan};
 use crate::plugin::WorkloadReconciler;
-use crate::presence::{Hold, Presence};
+use crate::presence::{Claim, Hold, Presence};
 use crate::settings::ReconcilerSettings;
 use crate::status::ReconcilerStatus;
+use crate::trigger::Trigger;
 
 /// How often a plan is made anew because the workloads it was made for have changed.
 const MAX_ATTEMPTS: usize = 4;
@@ -59,6 +61,7 @@ pub struct Reconciler<L, E = NoEvents, I = NoInspect> {
     pub(crate) worker: Worker<I>,
     pub(crate) status: ReconcilerStatus,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) trigger: Trigger,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: ReconcilerSettings,
     pub(crate) seed: u64,
@@ -90,9 +93,19 @@ impl<L: DockerLister> Reconciler<L> {
 
 impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
     pub(crate) fn from_parts(parts: ReconcilerBuilder<L, E, I, Keyspace>) -> Self {
-        let presence = Presence::new(parts.keyspace.clone(), parts.host.clone(), parts.instance.clone());
+        let status = ReconcilerStatus::new(parts.host.clone(), parts.instance.clone());
+        let us = Alive {
+            instance: parts.instance,
+            by: parts.description,
+        };
+        let presence = Presence::new(
+            parts.keyspace.clone(),
+            us,
+            parts.herald,
+            status.clone(),
+            parts.clock.clone(),
+        );
         let presence = Arc::new(presence);
-        let status = ReconcilerStatus::new(parts.host.clone(), parts.instance);
         let worker = Worker {
             record: HostRecord::new(parts.host.clone(), parts.address),
             host: parts.host,
@@ -113,6 +126,7 @@ impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
             worker,
             status,
             presence,
+            trigger: Trigger::default(),
             clock: parts.clock,
             settings: parts.settings,
             seed: parts.seed,
@@ -122,6 +136,11 @@ impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
     /// A handle on how it is.
     pub fn status(&self) -> ReconcilerStatus {
         self.status.clone()
+    }
+
+    /// A handle that has everything listed again.
+    pub fn trigger(&self) -> Trigger {
+        self.trigger.clone()
     }
 
     /// Lists everything once and writes what is different.
@@ -135,7 +154,13 @@ impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
     pub async fn reconcile_once(&mut self) -> Result<Report, Error> {
         let hold = self.worker.store(self.presence.keep()).await?;
         self.worker.note_hold(&hold)?;
-        let result = self.worker.resync(&self.lister, &BTreeSet::new()).await;
+        let mut result = self.worker.resync(&self.lister, &BTreeSet::new()).await;
+        for _ in 1..MAX_ATTEMPTS {
+            if !matches!(result, Err(Error::ClaimLost { .. })) {
+                break;
+            }
+            result = self.worker.resync(&self.lister, &BTreeSet::new()).await;
+        }
         if let Err(Error::Docker(error)) = &result {
             self.worker.note_unreachable(error);
             self.worker.write_host().await?;
@@ -170,13 +195,16 @@ impl<I: DockerInspect> Worker<I> {
         touched: &BTreeSet<String>,
     ) -> Result<Report, Error> {
         let began = self.clock.now();
+        let claim = self.claim()?;
         let daemon = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
-        let listing = self
+        let mut listing = self
             .ask(self.settings.list_deadline, lister.list(Scope::All))
             .await?;
         self.note_reachable(&daemon);
         self.write_host().await?;
-        let (plan, revision) = self.write(lister, &daemon, &listing, Scope::All, touched).await?;
+        let (plan, revision) = self
+            .write(lister, &claim, &daemon, &mut listing, Scope::All, touched)
+            .await?;
         let now = self.clock.system_time();
         let took = self.clock.now() - began;
         self.status.update(|status| {
@@ -206,19 +234,25 @@ impl<I: DockerInspect> Worker<I> {
         touched: &BTreeSet<String>,
     ) -> Result<Plan, Error> {
         let scope = Scope::Ids(ids);
-        let listing = self.ask(self.settings.ask_deadline, lister.list(scope)).await?;
+        let claim = self.claim()?;
+        let mut listing = self.ask(self.settings.ask_deadline, lister.list(scope)).await?;
         let daemon = self.record.daemon().clone();
-        let (plan, _) = self.write(lister, &daemon, &listing, scope, touched).await?;
+        let (plan, _) = self
+            .write(lister, &claim, &daemon, &mut listing, scope, touched)
+            .await?;
         self.status.update(|status| status.drains += 1);
         Ok(plan)
     }
 
-    /// Plans and applies; again, if the workloads change in between.
+    /// Plans and applies; again, if the workloads change in between. `claim` is the one that stood before
+    /// the list was asked for: what was listed under an earlier one may be older than what somebody else
+    /// has written meanwhile.
     async fn write<L: DockerLister>(
         &mut self,
         lister: &L,
+        claim: &Claim,
         daemon: &Daemon,
-        listing: &Listing,
+        listing: &mut Listing,
         scope: Scope<'_>,
         touched: &BTreeSet<String>,
     ) -> Result<(Plan, Option<Revision>), Error> {
@@ -237,13 +271,14 @@ impl<I: DockerInspect> Worker<I> {
             let mut plan_now = plan(&self.view, listing, scope, &facts, &host);
             let asked = self.inspect(&plan_now, touched, &mut facts).await;
             if asked {
+                self.list_again(lister, listing, &facts).await?;
                 plan_now = plan(&self.view, listing, scope, &facts, &host);
             }
             if !confirmed && declares_gone(&plan_now) {
                 self.confirm(lister, daemon).await?;
                 confirmed = true;
             }
-            let applied = apply(&self.keyspace, &self.presence, &plan_now.changes);
+            let applied = apply(&self.keyspace, claim, &plan_now.changes);
             match self.store(applied).await? {
                 Applied::Done(revision) => {
                     self.note_written(&plan_now, scope, revision);
@@ -251,8 +286,10 @@ impl<I: DockerInspect> Worker<I> {
                 }
                 Applied::Conflict => {}
                 Applied::FenceLost => {
-                    let hold = self.store(self.presence.keep()).await?;
+                    // Its lease may live: whoever overwrote the key may have left that to it.
+                    let hold = self.store(self.presence.replace(claim)).await?;
                     self.note_hold(&hold)?;
+                    return Err(self.claim_lost());
                 }
             }
         }
@@ -268,9 +305,9 @@ impl<I: DockerInspect> Worker<I> {
             Some(read) => drop(read?),
             None => return Err(Error::KeyspaceTimeout { after: limit }),
         }
-        if !self.view.hosts.contains_key(&self.host) {
-            // Somebody has removed it; the next look writes it again.
-            self.record.forget();
+        let stored_at = self.view.hosts.get(&self.host).map(|host| host.mod_revision);
+        if self.record.is_overtaken(stored_at) {
+            self.write_host().await?;
         }
         let skipped = self.view.skipped.iter().map(|(key, skipped)| {
             let key = String::from_utf8_lossy(key).into_owned();
@@ -323,6 +360,30 @@ impl<I: DockerInspect> Worker<I> {
         facts.len() > before
     }
 
+    /// Docker tells of an end some ten milliseconds before its lists do. An inspection waits until the end is
+    /// complete; whom a list from before still shows as running is listed again, instead of waiting for the next event.
+    async fn list_again<L: DockerLister>(
+        &self,
+        lister: &L,
+        listing: &mut Listing,
+        facts: &BTreeMap<String, Facts>,
+    ) -> Result<(), Error> {
+        let has_ended = |container: &Container| {
+            let facts = facts.get(&container.id);
+            container.state == State::Running && facts.is_some_and(|facts| facts.exit_code.is_some())
+        };
+        let ended = listing.containers.iter().filter(|listed| has_ended(listed));
+        let ended: Vec<String> = ended.map(|listed| listed.id.clone()).collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let scope = Scope::Ids(&ended);
+        let again = self.ask(self.settings.ask_deadline, lister.list(scope)).await?;
+        listing.containers.retain(|listed| !scope.contains(&listed.id));
+        listing.containers.extend(again.containers);
+        Ok(())
+    }
+
     /// Before containers are declared gone: it must still be the daemon that the plan was made for,
     /// because one that has taken its place in between has other containers.
     async fn confirm<L: DockerLister>(&self, lister: &L, daemon: &Daemon) -> Result<(), Error> {
@@ -341,6 +402,16 @@ impl<I: DockerInspect> Worker<I> {
         question: impl Future<Output = Result<T, ListError>>,
     ) -> Result<T, ListError> {
         ask(&*self.clock, limit, question).await
+    }
+
+    fn claim(&self) -> Result<Claim, Error> {
+        self.presence.claim().ok_or_else(|| self.claim_lost())
+    }
+
+    fn claim_lost(&self) -> Error {
+        Error::ClaimLost {
+            host: self.host.clone(),
+        }
     }
 
     /// Waits for the keyspace, but not for ever.
@@ -367,7 +438,10 @@ impl<I: DockerInspect> Worker<I> {
             status.store_error.clear();
         });
         for change in &plan.changes {
-            tracing::debug!(host = %self.host, %change, "written");
+            let key = change.key();
+            // The names of what it is about, for directives that want just that logged.
+            let workload = key.workload().map(tracing::field::display);
+            tracing::debug!(host = %self.host, workload, %change, "written");
         }
     }
 
@@ -375,9 +449,9 @@ impl<I: DockerInspect> Worker<I> {
         self.status.note_hold(hold);
         match hold {
             Hold::Ours | Hold::Anew => Ok(()),
-            Hold::Theirs(instance) => Err(Error::NotOurs {
+            Hold::Theirs(..) => Err(Error::NotOurs {
                 host: self.host.clone(),
-                instance: instance.clone(),
+                instance: hold.held_by(),
             }),
         }
     }
@@ -397,6 +471,10 @@ impl<I: DockerInspect> Worker<I> {
         self.status.update(|status| {
             if status.reachable != Some(true) {
                 tracing::info!(host = %self.host, daemon = %daemon.id, "docker answers");
+                if daemon.is_older_than_tested() {
+                    let (major, minor) = OLDEST_API;
+                    tracing::warn!(host = %self.host, versions = ?daemon.versions, "docker's API is older than {major}.{minor}, with which this was tested");
+                }
                 status.reachable = Some(true);
                 status.since = Some(now);
                 status.error.clear();
@@ -419,10 +497,13 @@ impl<I: DockerInspect> Worker<I> {
         });
     }
 
-    /// Writes `/hosts/<host>` if it is different.
+    /// Writes `/hosts/<host>` if it is different, and the host is ours.
     pub(crate) async fn write_host(&mut self) -> Result<(), Error> {
+        let Some(claim) = self.presence.claim() else {
+            return Ok(());
+        };
         let limit = self.settings.store_deadline;
-        let write = self.record.write(&self.keyspace, &self.presence);
+        let write = self.record.write(&self.keyspace, &claim);
         match within(&*self.clock, limit, write).await {
             Some(done) => Ok(done?),
             None => Err(Error::KeyspaceTimeout { after: limit }),

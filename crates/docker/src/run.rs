@@ -22,16 +22,22 @@ use crate::event::{DockerEvent, DockerEvents};
 use crate::inspect::DockerInspect;
 use crate::lister::{DockerLister, ListError};
 use crate::plan::Change;
-use crate::presence::{Hold, Presence, RENEW_INTERVAL};
+use crate::presence::{Hold, LEASE_TTL, Presence, RENEW_INTERVAL};
 use crate::reconciler::{Reconciler, Worker, chain};
 use crate::settings::ReconcilerSettings;
 use crate::status::ReconcilerStatus;
+use crate::trigger::Trigger;
 
 /// A connection that lasted this long was a good one: the next attempt waits as the first one did.
 const GOOD_CONNECTION: Duration = Duration::from_secs(60);
 
-/// How often a host that another instance has is asked for again.
-const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a host that another instance has is asked for again, though nothing has happened to its key.
+/// That is heard of; this is for a watch that cannot be had.
+const CLAIM_INTERVAL: Duration = LEASE_TTL;
+
+/// How long a keyspace may take to take a host back when the reconciler ends. What it does not take back
+/// expires, and whoever stops us waits.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(3);
 
 impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
     /// Keeps the rows of the host until `shutdown` is ready; then gives the host up, so that its rows
@@ -47,6 +53,7 @@ impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
         let parts = Parts {
             agenda: Mutex::new(Agenda::new(&self.settings, self.seed, self.clock.now())),
             bell: Notify::new(),
+            news: Notify::new(),
             status: self.status,
             clock: self.clock,
             settings: self.settings,
@@ -56,17 +63,22 @@ impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
             () = shutdown => None,
             never = parts.keep_presence(&self.presence) => Some(never),
             never = parts.watch_declarations(&keyspace, &host) => Some(never),
+            never = parts.hear(&self.trigger) => Some(never),
             never = parts.sessions(&self.lister, &self.events, &mut self.worker) => Some(never),
         };
         debug_assert!(never.is_none());
         // A keyspace that does not answer now is none to wait for; the lease expires.
-        let _ = within(
-            &*parts.clock,
-            parts.settings.store_deadline,
-            self.presence.release(),
-        )
-        .await;
+        let deadline = parts.settings.store_deadline.min(RELEASE_DEADLINE);
+        let _ = within(&*parts.clock, deadline, self.presence.release()).await;
     }
+}
+
+/// What ended a connection to Docker.
+enum SessionEnd {
+    /// The events did. Docker may answer all the same.
+    Events(ListError),
+    /// It did not answer.
+    Docker(ListError),
 }
 
 /// What the parts of the task share.
@@ -74,6 +86,8 @@ struct Parts {
     agenda: Mutex<Agenda>,
     /// Rung whenever something was put on the agenda.
     bell: Notify,
+    /// Rung whenever those who are told how it is should not wait for the next renewal.
+    news: Notify,
     status: ReconcilerStatus,
     clock: Arc<dyn Clock>,
     settings: ReconcilerSettings,
@@ -98,34 +112,59 @@ impl Parts {
     /// Claims the host, and keeps the lease alive.
     async fn keep_presence(&self, presence: &Presence) -> Infallible {
         let mut backoff = self.backoff();
+        let mut failed = false;
+        let mut was_anew = false;
         loop {
+            let began = self.clock.now();
             let limit = self.settings.store_deadline;
             let hold = within(&*self.clock, limit, presence.keep()).await;
-            let pause = match hold {
-                Some(Ok(hold)) => {
-                    backoff.reset();
-                    let regained = hold == Hold::Anew || !self.status.is_ours();
-                    self.status.note_hold(&hold);
-                    if hold.is_ours() && regained {
-                        // Whatever happened while nobody, or somebody else, looked after the host.
-                        self.put(|agenda| agenda.doubt(Cause::Connected));
-                    }
-                    if hold.is_ours() {
-                        RENEW_INTERVAL
-                    } else {
-                        CLAIM_INTERVAL
-                    }
-                }
-                Some(Err(error)) => {
+            let hold = match hold.unwrap_or(Err(Error::KeyspaceTimeout { after: limit })) {
+                Ok(hold) => hold,
+                Err(error) => {
+                    failed = true;
                     self.note_store_error(&chain(&error));
-                    backoff.next_delay()
-                }
-                None => {
-                    self.note_store_error(&Error::KeyspaceTimeout { after: limit }.to_string());
-                    backoff.next_delay()
+                    self.clock.sleep(backoff.next_delay()).await;
+                    continue;
                 }
             };
-            self.clock.sleep(pause).await;
+            backoff.reset();
+            let is_anew = hold == Hold::Anew;
+            if is_anew && !was_anew {
+                // One that is lost again at once waits for its turn, so that two who fight keep nobody busy.
+                self.news.notify_one();
+            }
+            was_anew = is_anew;
+            let regained = is_anew || !self.status.is_ours();
+            self.status.note_hold(&hold);
+            let is_back = std::mem::take(&mut failed);
+            if is_back {
+                tracing::info!(host = %self.status.host(), "the keyspace can be used again");
+                self.status.update(|status| status.store_error.clear());
+            }
+            if let Hold::Theirs(_, seen) = hold {
+                tokio::select! {
+                    () = presence.change_after(seen) => {}
+                    () = self.clock.sleep(CLAIM_INTERVAL) => {}
+                }
+                continue;
+            }
+            if regained || is_back {
+                // Whatever happened while nobody, or somebody else, looked after the host, or while the
+                // keyspace was away: another one may have taken its place.
+                self.put(|agenda| agenda.doubt(Cause::Connected));
+            }
+            tokio::select! {
+                () = self.clock.sleep_until(began + RENEW_INTERVAL) => {}
+                () = self.news.notified(), if presence.is_told() => {}
+            }
+        }
+    }
+
+    /// Hears of those who want everything listed.
+    async fn hear(&self, trigger: &Trigger) -> Infallible {
+        loop {
+            trigger.asked().await;
+            self.put(|agenda| agenda.doubt(Cause::Connected));
         }
     }
 
@@ -161,10 +200,19 @@ impl Parts {
         let mut backoff = self.backoff();
         loop {
             let began = self.clock.now();
-            let error = self.session(lister, events, worker).await;
-            worker.note_unreachable(&error);
-            if let Err(error) = worker.write_host().await {
-                self.note_store_error(&chain(&error));
+            let lost = match self.session(lister, events, worker).await {
+                SessionEnd::Events(error) => self.verdict(lister, &error).await,
+                SessionEnd::Docker(error) => Some(error),
+            };
+            if let Some(error) = lost {
+                let is_news = self.status.snapshot().reachable != Some(false);
+                worker.note_unreachable(&error);
+                if is_news {
+                    self.news.notify_one();
+                }
+                if let Err(error) = worker.write_host().await {
+                    self.note_store_error(&chain(&error));
+                }
             }
             if self.clock.now() - began >= GOOD_CONNECTION {
                 backoff.reset();
@@ -173,25 +221,44 @@ impl Parts {
         }
     }
 
-    /// Subscribes, then lists, then acts on what it hears, until Docker fails. Returns why.
+    /// The events have come to an end: whether that is Docker's end too. A proxy that cuts what lasts long is no outage; that
+    /// everything is listed again is enough.
+    async fn verdict<L: DockerLister>(&self, lister: &L, error: &ListError) -> Option<ListError> {
+        if let Err(error) = self.ping(lister).await {
+            return Some(error);
+        }
+        tracing::info!(host = %self.status.host(), error = %chain(error), "the events ended, and docker answers; subscribing anew");
+        self.status.update(|status| status.failures += 1);
+        None
+    }
+
+    async fn ping<L: DockerLister>(&self, lister: &L) -> Result<(), ListError> {
+        ask(&*self.clock, self.settings.ping_deadline, lister.ping()).await
+    }
+
+    /// Subscribes, then lists, then acts on what it hears, until something fails. Returns what.
     async fn session<L: DockerLister, E: DockerEvents, I: DockerInspect>(
         &self,
         lister: &L,
         events: &E,
         worker: &mut Worker<I>,
-    ) -> ListError {
+    ) -> SessionEnd {
+        // A daemon that still hangs costs a ping's patience then, and not a subscription's.
+        if let Err(error) = self.ping(lister).await {
+            return SessionEnd::Docker(error);
+        }
         let since = worker.daemon_time().checked_sub(self.settings.overlap);
         let subscribe = events.subscribe(since);
         let subscription = match ask(&*self.clock, self.settings.ask_deadline, subscribe).await {
             Ok(subscription) => subscription,
-            Err(error) => return error,
+            Err(error) => return SessionEnd::Docker(error),
         };
         // Only now: what happens from here on is heard, what happened before is listed.
         self.put(|agenda| agenda.doubt(Cause::Connected));
         tokio::select! {
-            error = self.read::<E>(subscription) => error,
-            error = self.probe(lister) => error,
-            error = self.work(lister, worker) => error,
+            error = self.read::<E>(subscription) => SessionEnd::Events(error),
+            error = self.probe(lister) => SessionEnd::Docker(error),
+            error = self.work(lister, worker) => SessionEnd::Docker(error),
         }
     }
 
@@ -222,7 +289,7 @@ impl Parts {
     async fn probe<L: DockerLister>(&self, lister: &L) -> ListError {
         loop {
             self.clock.sleep(self.settings.ping_interval).await;
-            if let Err(error) = ask(&*self.clock, self.settings.ping_deadline, lister.ping()).await {
+            if let Err(error) = self.ping(lister).await {
                 return error;
             }
         }
@@ -259,10 +326,13 @@ impl Parts {
                 Ok(()) => backoff.reset(),
                 Err(Error::Docker(error)) => return error,
                 Err(error) => {
-                    if let Error::NotOurs { .. } = &error {
-                        tracing::warn!(host = %self.status.host(), %error, "the host is not ours");
-                    } else {
-                        self.note_store_error(&chain(&error));
+                    match &error {
+                        // The keeper has told.
+                        Error::NotOurs { .. } => {}
+                        Error::ClaimLost { .. } => {
+                            tracing::info!(host = %self.status.host(), %error, "listing again");
+                        }
+                        _ => self.note_store_error(&chain(&error)),
                     }
                     let at = self.clock.now() + backoff.next_delay();
                     self.agenda(|agenda| agenda.retry_at(at));
@@ -274,6 +344,9 @@ impl Parts {
     fn note_resync(&self, cause: Cause, changes: &[Change]) {
         let now = self.clock.now();
         self.agenda(|agenda| agenda.resynced(now));
+        if cause == Cause::Connected {
+            self.news.notify_one();
+        }
         let repaired = changes
             .iter()
             .filter(|change| matches!(change, Change::Insert(..) | Change::Update(..)))

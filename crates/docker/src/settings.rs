@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::plan::RETENTION;
 
+/// The longest first pause after something failed.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
 /// How often a reconciler looks, and how long it waits. The defaults are those of the design; each
 /// says where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +23,17 @@ pub struct ReconcilerSettings {
     pub list_deadline: Duration,
     /// The longest any other question to Docker may take.
     pub ask_deadline: Duration,
-    /// The longest a call on the keyspace may take.
+    /// The longest a call on the keyspace may take. Keeping the lease of the host alive has a bound of its own,
+    /// [`RENEW_DEADLINE`](crate::RENEW_DEADLINE).
     pub store_deadline: Duration,
-    /// The first and the longest step of the waits between attempts to reach Docker or the keyspace.
-    /// A local socket costs nothing to try, so the longest one is short.
+    /// The first and the longest step of the waits between attempts to reach Docker or the keyspace. An
+    /// attempt begins with a ping, so the longest one is what lies between pings when all is well; with
+    /// the ping's deadline it bounds how long a daemon that answers again looks lost.
     pub backoff: (Duration, Duration),
     /// How soon one drain of dirty containers may follow another: a burst becomes a few lists, and a
-    /// single event still waits for nothing.
+    /// single event still waits for nothing. A container that ends is told of twice within some
+    /// milliseconds, by its network and by its `die`; who comes second should not wait long. A list of
+    /// some ids costs the daemon a millisecond.
     pub drain_spacing: Duration,
     /// How soon a resync may follow another one that only asks for it because much has changed: dirty
     /// containers, workloads or deploy rows. It bounds what a storm of events costs the daemon.
@@ -51,8 +58,8 @@ impl Default for ReconcilerSettings {
             list_deadline: Duration::from_secs(30),
             ask_deadline: Duration::from_secs(10),
             store_deadline: Duration::from_secs(10),
-            backoff: (Duration::from_millis(200), Duration::from_secs(5)),
-            drain_spacing: Duration::from_millis(20),
+            backoff: (FIRST_PAUSE, Duration::from_secs(2)),
+            drain_spacing: Duration::from_millis(5),
             resync_spacing: Duration::from_millis(100),
             max_dirty: 1024,
             inspect_concurrency: 8,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tidewatch_core::Revision;
-use tidewatch_fleet::HostName;
+use tidewatch_fleet::{HostName, HostReport, Verdicts};
 
 use crate::lister::Daemon;
 use crate::plan::{Plan, Verdict};
@@ -24,6 +24,8 @@ pub struct ReconcilerStatus {
 struct Shared {
     snapshot: StatusSnapshot,
     verdicts: BTreeMap<String, Verdict>,
+    /// How often they have become others.
+    verdicts_version: u64,
     skipped: Vec<(String, String)>,
 }
 
@@ -72,6 +74,40 @@ pub struct StatusSnapshot {
     pub undecodable: usize,
 }
 
+impl StatusSnapshot {
+    /// What keeps the reconciler from its work, the worst first; empty if nothing does.
+    pub fn trouble(&self) -> String {
+        if !self.held_by.is_empty() {
+            return format!(
+                "instance {} reconciles this host; give one of the two another --host-name, or stop it",
+                self.held_by
+            );
+        }
+        if self.error.is_empty() {
+            self.store_error.clone()
+        } else {
+            self.error.clone()
+        }
+    }
+
+    /// The same for those who are told about it from afar.
+    pub fn report(&self) -> HostReport {
+        HostReport {
+            reachable: self.reachable,
+            since: self.since,
+            error: self.trouble(),
+            last_sync: self.last_sync,
+            lag: self.lag,
+            containers: self.containers as u64,
+            resyncs: self.resyncs,
+            events: self.events,
+            changes: self.changes,
+            drift: self.drift,
+            failures: self.failures,
+        }
+    }
+}
+
 impl ReconcilerStatus {
     pub(crate) fn new(host: HostName, instance: String) -> Self {
         let snapshot = StatusSnapshot {
@@ -96,6 +132,24 @@ impl ReconcilerStatus {
     /// How things stand.
     pub fn snapshot(&self) -> StatusSnapshot {
         self.lock().snapshot.clone()
+    }
+
+    /// The same for those who are told about it from afar.
+    pub fn report(&self) -> HostReport {
+        self.lock().snapshot.report()
+    }
+
+    /// What became of the containers in words, within bounds, with a number that is another one whenever
+    /// that has changed.
+    pub fn told(&self) -> (u64, Verdicts) {
+        let shared = self.lock();
+        let verdicts = Verdicts::bounded(shared.verdicts.values().map(Verdict::told));
+        (shared.verdicts_version, verdicts)
+    }
+
+    /// That number alone.
+    pub fn verdicts_version(&self) -> u64 {
+        self.lock().verdicts_version
     }
 
     /// What became of every container of the host, by id.
@@ -145,10 +199,15 @@ impl ReconcilerStatus {
         let (ours, held_by) = (hold.is_ours(), hold.held_by());
         let status = &mut self.lock().snapshot;
         if !ours && status.held_by != held_by {
-            tracing::warn!(host = %self.host, instance = %held_by, "another instance reconciles this host");
+            tracing::warn!(
+                host = %self.host,
+                instance = %held_by,
+                "another instance reconciles this host, and this one waits until that one's lease has expired; give \
+                 one of the two another --host-name, or stop it"
+            );
         }
         status.ours = Some(ours);
-        held_by.clone_into(&mut status.held_by);
+        status.held_by = held_by;
     }
 
     pub(crate) fn set_skipped(&self, skipped: Vec<(String, String)>) {
@@ -158,6 +217,17 @@ impl ReconcilerStatus {
     /// Takes over what a plan says about containers: all there are, or only those that were asked for.
     pub(crate) fn set_verdicts(&self, plan: &Plan, asked: Option<&[String]>) {
         let mut shared = self.lock();
+        let gone = |id: &String| !plan.verdicts.contains_key(id);
+        let is_news = match asked {
+            None => shared.verdicts.keys().any(gone),
+            Some(ids) => ids.iter().any(|id| gone(id) && shared.verdicts.contains_key(id)),
+        };
+        let is_news = is_news
+            || plan.verdicts.iter().any(|(id, verdict)| {
+                let before = shared.verdicts.get(id);
+                !before.is_some_and(|before| before.says_the_same(verdict))
+            });
+        shared.verdicts_version += u64::from(is_news);
         match asked {
             None => shared.verdicts.clone_from(&plan.verdicts),
             Some(ids) => {

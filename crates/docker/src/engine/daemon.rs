@@ -5,11 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use bollard::models::SystemVersion;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::lenient::Lenient;
 use crate::lister::{Daemon, ListError};
 
-/// What `/info` is asked for.
+/// Who answers.
+pub(super) const VERSION: &str = "/version";
+
+/// And which daemon that is.
 pub(super) const INFO: &str = "/info";
 
 /// Podman calls itself this among the components of `/version`. Its `/info` invents another id for every answer,
@@ -29,7 +33,15 @@ pub(super) struct Info {
     system_time: Lenient<String>,
 }
 
+pub(super) fn decode_version(body: &[u8]) -> Result<SystemVersion, ListError> {
+    decode(body)
+}
+
 pub(super) fn decode_info(body: &[u8]) -> Result<Info, ListError> {
+    decode(body)
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ListError> {
     serde_json::from_str(&String::from_utf8_lossy(body)).map_err(|error| ListError::Malformed {
         reason: format!("it does not describe a daemon ({error})"),
     })

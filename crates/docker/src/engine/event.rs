@@ -22,6 +22,8 @@ const UNLISTED: &[&str] = &[
     "detach",
     "export",
     "extract-to-dir",
+    // A signal was sent; what comes of it is told by `die`.
+    "kill",
     "prune",
     "resize",
     "top",
@@ -205,6 +207,7 @@ mod tests {
             r#"{"Type":"container","Action":"exec_create: /bin/sh -c test","Actor":{"ID":"c1"}}"#,
             r#"{"Type":"container","Action":"exec_die","Actor":{"ID":"c1"}}"#,
             r#"{"Type":"container","Action":"top","Actor":{"ID":"c1"}}"#,
+            r#"{"Type":"container","Action":"kill","Actor":{"ID":"c1","Attributes":{"signal":"15"}}}"#,
             r#"{"Type":"container","Action":"prune","Actor":{"ID":""}}"#,
             r#"{"Type":"network","Action":"create","Actor":{"ID":"n1"}}"#,
             r#"{"Type":"image","Action":"push","Actor":{"ID":"i"}}"#,

@@ -4,15 +4,21 @@
 //! `/containers`, `/events`, `/info`, `/version` and `/_ping`, so that a read-only socket proxy is enough.
 //!
 //! # What bollard does here, and what it does not
-//! Every call goes through one transport of our own: a connection per call, on which no more is read than the call is
-//! allowed. Bollard, the usual client, makes the calls whose answers it models safely, `/_ping` and `/version`. The
-//! others are read here, because its models are closed enums: one state, port type or kind of mount that is newer
-//! than the library fails the *whole* list (bollard 701, 715), inspection or `/info`, and one unknown event
-//! ends the stream. Here an element, and within it a field, counts for itself: what cannot be understood becomes
+//! Every call goes through one transport of our own (a unix socket, TCP, TLS, or ssh), on which no more is read than the
+//! call is allowed, and on which connections that take a login serve many calls. Bollard, the usual client, lends its
+//! model of the answer that it models safely, `/version`. The others are read here, because its models are closed
+//! enums: one state, port type or kind of mount that is newer than the library fails the *whole* list (bollard
+//! 701, 715), inspection or `/info`, and one unknown event ends the stream. Here an element, and within it a field, counts for itself: what cannot be understood becomes
 //! `unknown` or is left out, and harms nothing else.
 //!
-//! Paths carry no version: the daemon answers in its own newest form, and a daemon that has dropped an old form
-//! (traefik 12253) has nothing to refuse.
+//! # Which engines
+//! Docker from API 1.41 (20.10) on; an older one is asked all the same, with a warning. Paths carry no version: the daemon
+//! answers in its own newest form, and a daemon that has dropped an old form (traefik 12253) has nothing to refuse. What
+//! has come later is used where it is there (a typed health, from 1.52) and read out of texts where it is not.
+//!
+//! Podman's imitation differs, and is taken as it is: it says `remove` for `destroy`; it tells of every health probe, which costs a
+//! list of one container each and writes nothing; where its lists show no health, rows have none; and it invents its id
+//! anew for every answer, so that its id counts for nothing and another Podman behind the address goes unnoticed.
 
 mod address;
 mod daemon;
@@ -21,21 +27,21 @@ mod event;
 mod inspect;
 mod lenient;
 mod list;
+mod ssh;
 mod subscription;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
-#[cfg(test)]
-mod scripted;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bollard::BollardRequest;
 use hyper::body::Incoming;
 use tidewatch_core::{Clock, SystemClock};
 
@@ -47,6 +53,9 @@ use crate::event::DockerEvents;
 use crate::inspect::{DockerInspect, Facts};
 use crate::lister::{Daemon, DockerLister, ListError, Listing, Scope};
 
+/// What a ping asks for.
+const PING: &str = "/_ping";
+
 /// The most that is read of a list: about 90 000 containers of the usual 720 bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
@@ -55,9 +64,6 @@ const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 /// Events are read for as long as the connection lasts; there a line is bounded instead.
 const UNBOUNDED: u64 = u64::MAX;
-
-/// Bollard's own deadline, for heads of answers. Ours are shorter and hold for bodies too.
-const BOLLARD_DEADLINE_SECS: u64 = 3600;
 
 /// How long each kind of call may take, body included.
 ///
@@ -106,10 +112,12 @@ impl Default for Deadlines {
 #[derive(Clone)]
 pub struct Engine {
     transport: Transport,
-    bollard: bollard::Docker,
     deadlines: Deadlines,
     clock: Arc<dyn Clock>,
 }
+
+/// How long a login may go on that nobody waits for any more; more than `ssh` itself allows it.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Engine {
     /// The engine that `DOCKER_HOST` names, else the one at the usual socket: `/var/run/docker.sock`, or
@@ -121,7 +129,14 @@ impl Engine {
         Address::from_env().map(Self::new)
     }
 
-    /// The engine at `unix:///PATH` (or just `/PATH`), `tcp://HOST[:PORT][/BASE]` or `http://…`.
+    /// The engine at `unix:///PATH` (or just `/PATH`), `tcp://HOST[:PORT][/BASE]` or `http://…`, all in the clear;
+    /// `https://HOST[:PORT][/BASE]?certs=DIR` (feature `tls`); or `ssh://[USER@]HOST[:PORT][/SOCKET]`.
+    ///
+    /// `DIR` is a folder as Docker's tools have it: `ca.pem`, and `cert.pem` with `key.pem` where the engine asks for
+    /// them. It is read when a connection is made, and again when it has changed. `tcp://…?certs=DIR` is the same.
+    ///
+    /// Over SSH, `docker system dial-stdio` is run on that machine by the `ssh` in the `PATH`, with the user's own
+    /// configuration; it has to get in without asking.
     ///
     /// # Errors
     /// [`AddressError`].
@@ -130,12 +145,19 @@ impl Engine {
     }
 
     fn new(address: Address) -> Self {
-        let transport = Transport::new(address);
         Self {
-            bollard: over(transport.clone()),
-            transport,
+            transport: Transport::new(address),
             deadlines: Deadlines::default(),
             clock: SystemClock::shared(),
+        }
+    }
+
+    /// With another program than the `ssh` in the `PATH`. It is started with ssh's own arguments, and only for an
+    /// address that begins with `ssh://`.
+    pub fn with_ssh_program(self, program: impl AsRef<Path>) -> Self {
+        Self {
+            transport: self.transport.with_ssh(program.as_ref()),
+            ..self
         }
     }
 
@@ -155,8 +177,7 @@ impl Engine {
     }
 
     async fn get(&self, target: &str, budget: u64) -> Result<bytes::Bytes, ListError> {
-        let response = self.transport.get(target, budget).await?;
-        self.transport.read(response).await
+        self.transport.fetch(target, budget).await
     }
 
     async fn open_events(&self, since: Option<SystemTime>) -> Result<Incoming, ListError> {
@@ -191,19 +212,23 @@ impl DockerLister for Engine {
 
     async fn daemon(&self) -> Result<Daemon, ListError> {
         let asked = async {
-            let version = self
-                .bollard
-                .version()
-                .await
-                .map_err(|error| self.foreign(error))?;
-            let info = daemon::decode_info(&self.get(daemon::INFO, MAX_ANSWER_BYTES).await?)?;
-            daemon::daemon(version, info)
+            let version = self.get(daemon::VERSION, MAX_ANSWER_BYTES);
+            let info = self.get(daemon::INFO, MAX_ANSWER_BYTES);
+            let (version, info) = if self.transport.is_dear() {
+                // The second over the connection of the first: asked at once they would take a login each.
+                (version.await?, info.await?)
+            } else {
+                tokio::try_join!(version, info)?
+            };
+            daemon::daemon(daemon::decode_version(&version)?, daemon::decode_info(&info)?)
         };
-        self.within(self.deadlines.call, asked).await
+        // Two calls at once are large for whoever holds the future of a whole resync.
+        self.within(self.deadlines.call, Box::pin(asked)).await
     }
 
     async fn ping(&self) -> Result<(), ListError> {
-        let pong = async { self.bollard.ping().await.map_err(|error| self.foreign(error)) };
+        let patience = self.clock.sleep(LOGIN_PATIENCE);
+        let pong = self.transport.ping(PING, MAX_ANSWER_BYTES, patience);
         self.within(self.deadlines.ping, pong).await.map(drop)
     }
 }
@@ -235,55 +260,5 @@ impl fmt::Debug for Engine {
             .field("address", &self.address())
             .field("deadlines", &self.deadlines)
             .finish_non_exhaustive()
-    }
-}
-
-/// Bollard, speaking through our transport.
-fn over(transport: Transport) -> bollard::Docker {
-    let send = move |request: BollardRequest| {
-        let transport = transport.clone();
-        async move {
-            let target = request
-                .uri()
-                .path_and_query()
-                .map_or("/", |target| target.as_str());
-            transport.send(target, MAX_ANSWER_BYTES).await.map_err(|error| {
-                // Carried through to `foreign`: bollard has no place for an error of ours.
-                bollard::errors::Error::IOError {
-                    err: io::Error::other(error),
-                }
-            })
-        }
-    };
-    bollard::Docker::connect_with_custom_transport(
-        send,
-        Some("http://localhost"),
-        BOLLARD_DEADLINE_SECS,
-        bollard::API_DEFAULT_VERSION,
-    )
-    .expect("bollard takes any transport as it is")
-}
-
-impl Engine {
-    /// What an error of bollard's is in our words.
-    fn foreign(&self, error: bollard::errors::Error) -> ListError {
-        use bollard::errors::Error;
-        match error {
-            Error::IOError { err } => match err.downcast::<ListError>() {
-                Ok(ours) => ours,
-                Err(err) => ListError::Other(Arc::new(err)),
-            },
-            Error::HyperResponseError { err } => self.transport.fault(err),
-            Error::DockerResponseServerError { status_code, message } => ListError::Refused {
-                status: status_code,
-                message: transport::shorten(&message),
-            },
-            Error::RequestTimeoutError => ListError::Timeout {
-                after: self.deadlines.call,
-            },
-            error => ListError::Malformed {
-                reason: error.to_string(),
-            },
-        }
     }
 }

@@ -20,7 +20,9 @@ use crate::lister::ListError;
 const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// A connection that lasted so long is worth making anew. One that did not would only end again.
-const WORTH_RENEWING: Duration = Duration::from_secs(30);
+///
+/// Each renewal leads to a full resync, which this bounds to twelve a minute.
+const WORTH_RENEWING: Duration = Duration::from_secs(5);
 
 /// The events of an engine.
 ///

@@ -1,6 +1,6 @@
 //! Why a container has the row it has, or none.
 
-use tidewatch_fleet::{FleetKey, NameError, RowName, State, WorkloadId};
+use tidewatch_fleet::{ContainerVerdict, FleetKey, NameError, RowName, State, WorkloadId};
 
 use crate::container::Container;
 
@@ -46,6 +46,31 @@ pub enum BoundBy {
     Labels,
     /// A plugin, by Compose's labels or by its name.
     Plugin,
+}
+
+impl BoundBy {
+    /// A stable name, for wire forms.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::DeployRow => "deploy_row",
+            Self::Placeholder => "placeholder",
+            Self::Labels => "labels",
+            Self::Plugin => "plugin",
+        }
+    }
+}
+
+impl std::fmt::Display for BoundBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Row => "the row has named this container before",
+            Self::DeployRow => "a deploy row names this container",
+            Self::Placeholder => "a deploy row was waiting for its container, and this is it",
+            Self::Labels => "its labels name the workload and the role",
+            Self::Plugin => "its kind of workload claims it, by Compose's labels or by its name",
+        })
+    }
 }
 
 /// Why a container has no row.
@@ -198,5 +223,32 @@ impl Verdict {
             Outcome::Untracked(reason) => Some(reason),
             Outcome::Tracked { .. } => None,
         }
+    }
+
+    /// The same in words, for those who do not plan.
+    pub fn told(&self) -> ContainerVerdict {
+        let (row, reason, message) = match &self.outcome {
+            Outcome::Tracked { row, by } => (Some(row.to_string()), by.name(), by.to_string()),
+            Outcome::Untracked(reason) => (None, reason.name(), reason.to_string()),
+        };
+        ContainerVerdict {
+            container_id: self.container_id.clone(),
+            name: self.name.clone(),
+            image_ref: self.image_ref.clone(),
+            state: self.state,
+            row,
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+
+    /// Whether the two say the same of the same container. The state of one that has a row is told there.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let state = self.untracked().is_none() || self.state == other.state;
+        state
+            && self.outcome == other.outcome
+            && self.container_id == other.container_id
+            && self.name == other.name
+            && self.image_ref == other.image_ref
     }
 }

@@ -7,12 +7,15 @@ pub(crate) mod stalled;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewatch_core::conformance::intercepted;
 use tidewatch_core::{Clock, Keyspace, ManualClock, Revision};
 use tidewatch_docker::fake::FakeDocker;
 use tidewatch_docker::{Container, Reconciler, ReconcilerStatus};
 use tidewatch_fleet::{Host, View};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use self::stalled::Stalled;
 
 /// The most turns other tasks get until a condition must hold. In-process work needs some dozens.
 const MAX_TURNS: usize = 20_000;
@@ -80,6 +83,24 @@ impl World {
         }
     }
 
+    /// A running world whose keyspace can be stalled; the rows are read around that.
+    pub(crate) async fn stalled() -> (Self, Arc<Stalled>) {
+        let clock = ManualClock::new();
+        let ks = keyspace(&clock);
+        ks.put("/workloads/shop", r#"{"id":"shop","kind":"stack"}"#)
+            .await
+            .unwrap();
+        let stalled = Arc::new(Stalled::default());
+        let between = intercepted(&ks, stalled.clone());
+        let mut world = Self::start(clock, between, FakeDocker::new("d1"), "i1");
+        world
+            .until("the first resync", || world.status.snapshot().resyncs > 0)
+            .await;
+        world.settle().await;
+        world.ks = ks;
+        (world, stalled)
+    }
+
     /// Stops the reconciler as SIGTERM does, and waits for it.
     pub(crate) async fn stop(&mut self) {
         drop(self.stop.take());
@@ -133,6 +154,17 @@ impl World {
             }
         }
         self.settle().await;
+    }
+
+    /// Moves time forward in steps of five minutes, for what takes days.
+    pub(crate) async fn pass_hours(&self, hours: u32) {
+        for _ in 0..hours * 12 {
+            self.clock.advance(Duration::from_secs(300));
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.pass(secs(2)).await;
     }
 
     /// `<workload>/<row> <container> <state>` of each row, in order.

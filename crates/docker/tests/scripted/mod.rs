@@ -1,9 +1,15 @@
 //! An engine whose every answer is written down in the test, byte by byte where it matters.
 
+#![allow(dead_code, reason = "each test file uses some of it")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+pub(crate) mod heard;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
+use tidewatch_docker::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -11,7 +17,7 @@ use tokio::task::JoinHandle;
 
 /// What is sent after the request was read.
 #[derive(Clone, Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A proper answer with this status and body.
     Proper(u16, String),
     /// These bytes, then the end of the connection.
@@ -23,17 +29,17 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn ok(body: impl Into<String>) -> Self {
+    pub(crate) fn ok(body: impl Into<String>) -> Self {
         Self::Proper(200, body.into())
     }
 }
 
 /// The head of an answer in chunks, as Docker sends long lists and events.
-pub(super) const CHUNKED: &str =
+pub(crate) const CHUNKED: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// The head, and each text as a chunk.
-pub(super) fn chunks<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+pub(crate) fn chunks<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut bytes = CHUNKED.as_bytes().to_vec();
     for text in texts {
         bytes.extend(format!("{:x}\r\n{text}\r\n", text.len()).into_bytes());
@@ -43,7 +49,7 @@ pub(super) fn chunks<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
 
 /// A listening engine. It lives as long as this.
 #[derive(Debug)]
-pub(super) struct ScriptedEngine {
+pub(crate) struct ScriptedEngine {
     socket: PathBuf,
     heads: Arc<Mutex<Vec<String>>>,
     arrived: mpsc::UnboundedReceiver<()>,
@@ -54,7 +60,7 @@ pub(super) struct ScriptedEngine {
 
 impl ScriptedEngine {
     /// Answers each request by its path and query.
-    pub(super) fn start(script: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -83,26 +89,31 @@ impl ScriptedEngine {
     }
 
     /// The same answer to everything.
-    pub(super) fn always(answer: Answer) -> Self {
+    pub(crate) fn always(answer: Answer) -> Self {
         Self::start(move |_| answer.clone())
     }
 
-    pub(super) fn socket(&self) -> &Path {
+    /// The adapter to it.
+    pub(crate) fn engine(&self) -> Engine {
+        Engine::at(self.socket().to_str().unwrap()).unwrap()
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
     /// The first lines of the requests so far.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 
     /// Waits until one more request was read.
-    pub(super) async fn request_arrived(&mut self) {
+    pub(crate) async fn request_arrived(&mut self) {
         self.arrived.recv().await.unwrap();
     }
 
     /// Waits until one more connection has come to its end.
-    pub(super) async fn connection_ended(&mut self) {
+    pub(crate) async fn connection_ended(&mut self) {
         self.left.recv().await.unwrap();
     }
 }
@@ -119,35 +130,41 @@ async fn serve(
     record: &Mutex<Vec<String>>,
     arrived: &mpsc::UnboundedSender<()>,
 ) {
+    while let Some(head) = read_head(&mut stream).await {
+        let first = head.lines().next().unwrap().to_owned();
+        let target = first.split(' ').nth(1).unwrap().to_owned();
+        record.lock().unwrap().push(first);
+        arrived.send(()).ok();
+        match script(&target) {
+            Answer::Proper(status, body) => {
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status} Some\r\nContent-Length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.ok();
+                // Another request may follow on the same connection.
+                continue;
+            }
+            Answer::Cut(bytes) => {
+                stream.write_all(&bytes).await.ok();
+            }
+            Answer::Stall(bytes) => {
+                stream.write_all(&bytes).await.ok();
+                stream.read_u8().await.ok();
+            }
+            Answer::Endless(bytes) => {
+                stream.write_all(&bytes).await.ok();
+                let more = vec![b'x'; 64 * 1024];
+                while stream.write_all(&more).await.is_ok() {}
+            }
+        }
+        return;
+    }
+}
+
+/// The head of a request; none if the client has left.
+async fn read_head(stream: &mut UnixStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
+        head.push(stream.read_u8().await.ok()?);
     }
-    let head = String::from_utf8(head).unwrap();
-    let first = head.lines().next().unwrap().to_owned();
-    let target = first.split(' ').nth(1).unwrap().to_owned();
-    record.lock().unwrap().push(first);
-    arrived.send(()).ok();
-    match script(&target) {
-        Answer::Proper(status, body) => {
-            let length = body.len();
-            let answer = format!("HTTP/1.1 {status} Some\r\nContent-Length: {length}\r\n\r\n{body}");
-            stream.write_all(answer.as_bytes()).await.ok();
-        }
-        Answer::Cut(bytes) => {
-            stream.write_all(&bytes).await.ok();
-        }
-        Answer::Stall(bytes) => {
-            stream.write_all(&bytes).await.ok();
-            stream.read_u8().await.ok();
-        }
-        Answer::Endless(bytes) => {
-            stream.write_all(&bytes).await.ok();
-            let more = vec![b'x'; 64 * 1024];
-            while stream.write_all(&more).await.is_ok() {}
-        }
-    }
+    Some(String::from_utf8(head).unwrap())
 }
