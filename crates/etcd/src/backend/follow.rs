@@ -1,0 +1,370 @@
+//! From the deliveries of a feed to the replica.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tidewatch_core::txn::{Compare, PutRequest, Txn};
+use tidewatch_core::{EventKind, KeyValue, KeyspaceId, Record, Revision};
+
+use super::Shared;
+use super::identity::{Trouble, create, marker_range};
+use super::marker::{Found, Marker};
+use crate::calls::CallFailure;
+use crate::delivery::{Delivery, SnapshotReason};
+use crate::error::Error;
+use crate::feed::{Feed, Update};
+use crate::header::Identity;
+use crate::phase::Phase;
+
+/// How often finding out which keyspace it is is tried at once, before others get to run.
+const ATTEMPTS: u32 = 8;
+
+/// The pause before it is tried again.
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
+
+/// A snapshot that is not complete.
+struct Begun {
+    identity: Identity,
+    entries: Vec<KeyValue>,
+}
+
+/// Everything there is, and which keyspace it is.
+pub(super) struct Complete {
+    pub(super) keyspace: KeyspaceId,
+    pub(super) revision: Revision,
+    pub(super) entries: Vec<KeyValue>,
+}
+
+/// What comes of an update.
+pub(super) enum Followed {
+    /// A listing is complete.
+    Listed(Complete),
+    /// What happened next; nothing of it is missing.
+    Record(Record),
+    /// Nothing is missing up to here.
+    Progress(Revision),
+    /// How it is doing has changed.
+    Phase(Phase),
+    /// Nothing of interest.
+    Nothing,
+}
+
+/// What comes of looking which keyspace it is.
+enum Identified {
+    As(KeyspaceId),
+    /// Somebody writes the marker right now.
+    NotYet,
+    /// The calls are answered by another cluster.
+    Elsewhere,
+}
+
+/// Follows a namespace.
+pub(super) struct Follower {
+    feed: Feed,
+    shared: Arc<Shared>,
+    begun: Option<Begun>,
+    /// The marker as it was last read, and the cluster.
+    marker: Option<(Marker, u64)>,
+    /// A marker of another keyspace was written: the next snapshot is one of that.
+    has_moved: bool,
+    /// The history was found to be another one, and it is not known yet which keyspace that is.
+    is_replaced: bool,
+    /// What only a person can put right is an error, and not just something to be told.
+    is_starting: bool,
+    /// Where this start has written the marker, if it has.
+    created: Option<Revision>,
+}
+
+impl Follower {
+    pub(super) fn new(feed: Feed, shared: Arc<Shared>) -> Self {
+        Self {
+            feed,
+            shared,
+            begun: None,
+            marker: None,
+            has_moved: false,
+            is_replaced: false,
+            is_starting: true,
+            created: None,
+        }
+    }
+
+    /// Takes back what a start has written that comes to nothing.
+    pub(super) async fn undo(&mut self) {
+        if let Some(written) = self.created.take() {
+            self.delete_marker(written).await;
+        }
+    }
+
+    async fn delete_marker(&mut self, written: Revision) {
+        let shared = self.shared.clone();
+        let marker = marker_range(&shared.namespace);
+        let txn = Txn::new()
+            .when(Compare::mod_revision(marker.clone(), written))
+            .delete(marker);
+        // Another start that finds it takes it for its own.
+        let _ = shared.upstream.write(|calls| calls.txn(txn.clone())).await;
+    }
+
+    /// From now on it goes on whatever happens.
+    pub(super) fn started(&mut self) {
+        self.is_starting = false;
+    }
+
+    /// What is next. Whoever wants to know how far it is gets asked about.
+    ///
+    /// # Errors
+    /// Something only a person can put right.
+    pub(super) async fn next(&mut self) -> Result<Followed, Error> {
+        let update = loop {
+            {
+                let wanted = pin!(self.shared.progress_wanted.notified());
+                let next = pin!(self.feed.next());
+                if let Either::Left((update, _)) = select(next, wanted).await {
+                    break update;
+                }
+            }
+            self.feed.ask_progress();
+        };
+        self.shared.set_believes_progress(self.feed.believes_progress());
+        match update {
+            Some(Update::Delivery(delivery)) => self.take(delivery).await,
+            Some(Update::Phase(phase)) => Ok(Followed::Phase(phase)),
+            None => Ok(Followed::Phase(Phase::Stopped)),
+        }
+    }
+
+    /// Begins with a new listing of what there is now.
+    pub(super) fn relist(&mut self) {
+        self.begun = None;
+        self.feed = self.shared.feed(0);
+    }
+
+    async fn take(&mut self, delivery: Delivery) -> Result<Followed, Error> {
+        match delivery {
+            Delivery::SnapshotBegin { identity, reason, .. } => {
+                if reason != SnapshotReason::First {
+                    self.shared.relisted();
+                }
+                self.is_replaced |= reason == SnapshotReason::Replaced;
+                self.begun = Some(Begun {
+                    identity,
+                    entries: Vec::new(),
+                });
+                Ok(Followed::Nothing)
+            }
+            Delivery::Snapshot(entries) => {
+                let shared = self.shared.clone();
+                for entry in entries {
+                    self.check_inner(&entry)?;
+                    if let (Some(begun), Some(entry)) = (&mut self.begun, shared.namespace.entry(entry)) {
+                        begun.entries.push(entry);
+                    }
+                }
+                Ok(Followed::Nothing)
+            }
+            Delivery::SnapshotEnd { revision } => {
+                let Some(begun) = self.begun.take() else {
+                    return Ok(Followed::Nothing);
+                };
+                let Some(keyspace) = self.identify(begun.identity).await? else {
+                    self.shared.relisted();
+                    self.relist();
+                    return Ok(Followed::Nothing);
+                };
+                Ok(Followed::Listed(Complete {
+                    keyspace,
+                    revision,
+                    entries: begun.entries,
+                }))
+            }
+            Delivery::Record(record) => self.record(record).await,
+            Delivery::Progress(revision) => Ok(Followed::Progress(revision)),
+        }
+    }
+
+    async fn record(&mut self, record: Record) -> Result<Followed, Error> {
+        let mut events = Vec::with_capacity(record.events.len());
+        for event in record.events {
+            if event.kind == EventKind::Put {
+                self.check_inner(&event.kv)?;
+            }
+            if self.shared.namespace.is_marker(&event.kv.key) {
+                self.marker_changed(event.kind, &event.kv).await;
+            } else if let Some(event) = self.shared.namespace.event(event) {
+                events.push(event);
+            }
+        }
+        if self.has_moved {
+            self.has_moved = false;
+            self.relist();
+            return Ok(Followed::Nothing);
+        }
+        if events.is_empty() {
+            return Ok(Followed::Progress(record.revision));
+        }
+        Ok(Followed::Record(Record {
+            events: events.into(),
+            ..record
+        }))
+    }
+
+    /// A namespace within this one would be written by others, behind our back.
+    fn check_inner(&self, entry: &KeyValue) -> Result<(), Error> {
+        let namespace = &self.shared.namespace;
+        if namespace.is_marker(&entry.key) {
+            return Ok(());
+        }
+        match Marker::decode(&entry.value) {
+            Ok(marker) if marker.namespace == entry.key.escape_ascii().to_string() => {
+                let error = Error::Overlap {
+                    namespace: namespace.shown(),
+                    other: marker.namespace,
+                };
+                if self.is_starting {
+                    return Err(error);
+                }
+                tracing::error!(%error, "another keyspace was begun within this one");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Somebody has written the marker or deleted it.
+    async fn marker_changed(&mut self, kind: EventKind, kv: &KeyValue) {
+        let Some((marker, _)) = self.marker.clone() else {
+            return;
+        };
+        match (kind, Marker::decode(&kv.value)) {
+            (EventKind::Put, Ok(found)) if found.id == marker.id => {}
+            // A history that goes back to before our marker was written tells of those before it.
+            (EventKind::Put, Ok(_)) if self.is_outdated(kv.mod_revision).await => {}
+            (EventKind::Put, Ok(_)) => {
+                tracing::warn!(
+                    "another server has found that etcd's history is another one; everything is read anew"
+                );
+                self.has_moved = true;
+            }
+            _ => {
+                tracing::warn!("the key that says which keyspace this is was deleted; it is written again");
+                let txn = create(&self.shared.namespace, &marker);
+                if let Err(error) = self.shared.upstream.write(|calls| calls.txn(txn.clone())).await {
+                    tracing::warn!(%error, "it could not be written; the next start begins another keyspace");
+                }
+            }
+        }
+    }
+
+    async fn is_outdated(&mut self, written: Revision) -> bool {
+        match self.read_marker().await {
+            Ok((_, Some(found))) => {
+                found.written > written
+                    || self
+                        .marker
+                        .as_ref()
+                        .is_some_and(|(marker, _)| *marker == found.marker)
+            }
+            _ => false,
+        }
+    }
+
+    /// Finds out which keyspace this is. If its history is another one than before, it becomes another keyspace: by whoever writes
+    /// the marker first. None: what was listed is of another cluster than the one that answers.
+    async fn identify(&mut self, identity: Identity) -> Result<Option<KeyspaceId>, Error> {
+        // A Tidewatch says itself which keyspace it is; what a part of it is needs no other name, but may be in the way of others.
+        let is_tidewatch = self.shared.is_tidewatch();
+        if is_tidewatch && self.shared.namespace.is_everything() {
+            self.shared.cluster.store(identity.cluster, Ordering::Relaxed);
+            return Ok(Some(identity.keyspace()));
+        }
+        loop {
+            for _ in 0..ATTEMPTS {
+                match self.try_identify(identity).await {
+                    Ok(Identified::As(id)) => {
+                        self.is_replaced = false;
+                        self.shared.cluster.store(identity.cluster, Ordering::Relaxed);
+                        return Ok(Some(if is_tidewatch { identity.keyspace() } else { id }));
+                    }
+                    Ok(Identified::NotYet) => {}
+                    Ok(Identified::Elsewhere) => {
+                        tracing::warn!("another cluster answers than was listed; everything is read anew");
+                        self.shared.clock.sleep(PAUSE).await;
+                        return Ok(None);
+                    }
+                    Err(Trouble::Hopeless(error)) if self.is_starting => return Err(error),
+                    Err(Trouble::Hopeless(error)) => {
+                        tracing::error!(%error, "which keyspace this is cannot be found out");
+                        break;
+                    }
+                    Err(Trouble::Call(failure)) => {
+                        if self.is_starting {
+                            self.shared.check_hopeless(&failure)?;
+                        }
+                        tracing::warn!(error = %failure, "which keyspace this is cannot be read from etcd");
+                        break;
+                    }
+                }
+            }
+            self.shared.clock.sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_identify(&mut self, identity: Identity) -> Result<Identified, Trouble> {
+        let namespace = self.shared.namespace.clone();
+        let (cluster, found) = self.read_marker().await?;
+        if cluster != identity.cluster {
+            return Ok(Identified::Elsewhere);
+        }
+        let is_as_before = |found: &Found| {
+            self.is_replaced
+                && self
+                    .marker
+                    .as_ref()
+                    .is_some_and(|(before, _)| before.id == found.marker.id)
+        };
+        let (txn, marker) = match found {
+            Some(found) if !is_as_before(&found) => {
+                let id = found.marker.keyspace(cluster);
+                self.marker = Some((found.marker, cluster));
+                return Ok(Identified::As(id));
+            }
+            Some(found) => {
+                let marker = Marker::fresh(&namespace);
+                let txn = Txn::new()
+                    .when(Compare::mod_revision(marker_range(&namespace), found.written))
+                    .put(PutRequest::new(namespace.marker(), marker.encode()));
+                (txn, marker)
+            }
+            None => {
+                self.shared.check_outer().await?;
+                let marker = Marker::fresh(&namespace);
+                (create(&namespace, &marker), marker)
+            }
+        };
+        let written = self.shared.upstream.write(|calls| calls.txn(txn.clone())).await;
+        match written {
+            Ok((header, (true, _))) => {
+                // Somebody may have begun one around this at the same time: then at least one of the two sees the other.
+                if let Err(trouble) = self.shared.check_outer().await {
+                    self.delete_marker(header.revision).await;
+                    return Err(trouble);
+                }
+                self.created = Some(header.revision);
+                let id = marker.keyspace(cluster);
+                self.marker = Some((marker, cluster));
+                Ok(Identified::As(id))
+            }
+            // Somebody else was first, or nobody knows: it is read again.
+            Ok((_, (false, _))) | Err(CallFailure::Lost(_)) => Ok(Identified::NotYet),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn read_marker(&mut self) -> Result<(u64, Option<Found>), Trouble> {
+        self.shared.read_marker(&self.shared.namespace).await
+    }
+}

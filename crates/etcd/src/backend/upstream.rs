@@ -1,0 +1,316 @@
+//! Calls at whichever member answers.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, Shared, select};
+use tidewatch_core::txn::{OpResponse, RangeRequest, RangeResponse, Txn};
+use tidewatch_core::{Clock, Revision, key};
+
+use super::namespace::Namespace;
+use crate::calls::{CallFailure, Called, Callers, Calls};
+use crate::failure::Failure;
+use crate::header::Header;
+use crate::machine::timing::{DIAL_TIMEOUT, ELECTION_TIMEOUT, LOGIN_TIMEOUT};
+use crate::version::Version;
+
+/// How long a read is tried, at one member after the other: two that do not answer, and an election.
+pub(super) const READ_BUDGET: Duration = Duration::from_secs(8);
+
+/// How long the answer to a write is waited for. etcd itself gives up a proposal after 7 s and says so.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The pause before a call is made again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The members that answer calls.
+pub(super) struct Upstream {
+    callers: Box<dyn Callers>,
+    endpoints: usize,
+    dial_timeout: Duration,
+    clock: Arc<dyn Clock>,
+    now: tokio::sync::Mutex<Now>,
+    /// How many connections could not be made.
+    failed_dials: AtomicU64,
+    /// Which key is read to learn the revision.
+    probe: RangeRequest,
+    head: Mutex<Option<HeadRead>>,
+    /// The highest revision that was shown.
+    shown: Mutex<Header>,
+}
+
+/// Which member is asked now.
+struct Now {
+    endpoint: usize,
+    calls: Option<Arc<dyn Calls>>,
+    version: Option<Version>,
+    /// Why the last connection could not be made.
+    failure: Option<Failure>,
+}
+
+/// A read of the revision that several wait for. Whoever comes before it is begun joins it: it shows all that was there when they
+/// came.
+#[derive(Clone)]
+struct HeadRead {
+    has_begun: Arc<AtomicBool>,
+    answer: Shared<BoxFuture<'static, Result<Header, CallFailure>>>,
+}
+
+impl Upstream {
+    pub(super) fn new(
+        callers: impl Callers,
+        endpoints: usize,
+        with_password: bool,
+        clock: Arc<dyn Clock>,
+        namespace: &Namespace,
+    ) -> Arc<Self> {
+        // Of a Tidewatch nothing is known but that it has no key like this; its revision is shown nevertheless.
+        let probed = if namespace.is_everything() {
+            key(Bytes::from_static(b"\0"))
+        } else {
+            key(namespace.marker())
+        };
+        let probe = RangeRequest {
+            count_only: true,
+            ..RangeRequest::new(probed.unwrap_or_else(|_| namespace.all()))
+        };
+        Arc::new(Self {
+            callers: Box::new(callers),
+            dial_timeout: if with_password {
+                LOGIN_TIMEOUT
+            } else {
+                DIAL_TIMEOUT
+            },
+            now: tokio::sync::Mutex::new(Now {
+                endpoint: fastrand::usize(..endpoints.max(1)),
+                calls: None,
+                version: None,
+                failure: None,
+            }),
+            failed_dials: AtomicU64::new(0),
+            endpoints: endpoints.max(1),
+            clock,
+            probe,
+            head: Mutex::default(),
+            shown: Mutex::default(),
+        })
+    }
+
+    /// What the member that is asked is, as far as it says, and whether it is a Tidewatch.
+    pub(super) async fn member(&self) -> Result<(Option<Version>, bool), Failure> {
+        let calls = self.calls().await?;
+        Ok((self.now.lock().await.version, calls.is_tidewatch()))
+    }
+
+    /// Makes a call that changes nothing, or nothing more when it is made again, until it is answered.
+    pub(super) async fn read<T>(
+        &self,
+        call: impl Fn(&dyn Calls) -> Called<T>,
+    ) -> Result<(Header, T), CallFailure> {
+        let mut budget = self.clock.sleep(READ_BUDGET);
+        let mut last = None;
+        loop {
+            let attempt = std::pin::pin!(self.attempt(&call, ELECTION_TIMEOUT));
+            match select(attempt, budget).await {
+                Either::Left((Err(failure @ (CallFailure::NotDone(_) | CallFailure::Lost(_))), rest)) => {
+                    last = Some(failure);
+                    budget = rest;
+                }
+                Either::Left((answer, _)) => return answer,
+                Either::Right(_) => return Err(last.unwrap_or_else(|| late(READ_BUDGET))),
+            }
+            match select(self.clock.sleep(PAUSE), budget).await {
+                Either::Left(((), rest)) => budget = rest,
+                Either::Right(_) => return Err(last.unwrap_or_else(|| late(READ_BUDGET))),
+            }
+        }
+    }
+
+    /// Makes a call that must not happen twice: again only while it is certain that it has not.
+    pub(super) async fn write<T>(
+        &self,
+        call: impl Fn(&dyn Calls) -> Called<T>,
+    ) -> Result<(Header, T), CallFailure> {
+        let mut left = WRITE_TIMEOUT;
+        let begun = self.clock.now();
+        loop {
+            // A connection that does not come about takes no longer than the write may: it is still certain that it was not sent.
+            let answer = match select(pin!(self.calls()), self.clock.sleep(left)).await {
+                Either::Left((Ok(calls), _)) => {
+                    left = WRITE_TIMEOUT.saturating_sub(self.clock.now() - begun);
+                    self.call(&calls, &call, left).await
+                }
+                Either::Left((Err(failure), _)) => Err(CallFailure::NotDone(failure)),
+                Either::Right(_) => Err(CallFailure::NotDone(silence(left))),
+            };
+            match answer {
+                Err(CallFailure::NotDone(failure)) => {
+                    left = WRITE_TIMEOUT.saturating_sub(self.clock.now() - begun);
+                    if left <= PAUSE {
+                        return Err(CallFailure::NotDone(failure));
+                    }
+                }
+                answer => return answer,
+            }
+            self.clock.sleep(PAUSE).await;
+        }
+    }
+
+    /// The revision that etcd has come to, and which cluster it is: everything that was acknowledged to anybody before this was
+    /// asked is in it.
+    pub(super) async fn head(self: &Arc<Self>) -> Result<Header, CallFailure> {
+        let answer = {
+            let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*head {
+                Some(read) if !read.has_begun.load(Ordering::Acquire) => read.answer.clone(),
+                before => {
+                    let read = self.read_head(before.as_ref().map(|before| before.answer.clone()));
+                    head.insert(read).answer.clone()
+                }
+            }
+        };
+        answer.await
+    }
+
+    /// One at a time, so that those who come meanwhile share the next.
+    fn read_head(
+        self: &Arc<Self>,
+        before: Option<Shared<BoxFuture<'static, Result<Header, CallFailure>>>>,
+    ) -> HeadRead {
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let (upstream, begins) = (self.clone(), has_begun.clone());
+        let answer = async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            begins.store(true, Ordering::Release);
+            let probe = &upstream.probe;
+            let (header, _) = upstream.read(|calls| calls.range(probe.clone())).await?;
+            Ok(header)
+        };
+        HeadRead {
+            has_begun,
+            answer: answer.boxed().shared(),
+        }
+    }
+
+    /// Lets go of a read that nobody waits for any more, and with it of this: it holds both.
+    pub(super) fn close(&self) {
+        let read = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(read);
+    }
+
+    /// The highest revision that any answer has shown.
+    pub(super) fn shown(&self) -> Revision {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).revision
+    }
+
+    /// Reads a range, linearizably unless the request says otherwise.
+    pub(super) async fn range(&self, request: &RangeRequest) -> Result<(Header, RangeResponse), CallFailure> {
+        self.read(|calls| calls.range(request.clone())).await
+    }
+
+    /// Carries out a transaction that only reads.
+    pub(super) async fn reads(&self, txn: &Txn) -> Result<(Header, (bool, Vec<OpResponse>)), CallFailure> {
+        self.read(|calls| calls.txn(txn.clone())).await
+    }
+
+    async fn attempt<T>(
+        &self,
+        call: impl Fn(&dyn Calls) -> Called<T>,
+        limit: Duration,
+    ) -> Result<(Header, T), CallFailure> {
+        let calls = self.calls().await.map_err(CallFailure::NotDone)?;
+        self.call(&calls, call, limit).await
+    }
+
+    async fn call<T>(
+        &self,
+        calls: &Arc<dyn Calls>,
+        call: impl Fn(&dyn Calls) -> Called<T>,
+        limit: Duration,
+    ) -> Result<(Header, T), CallFailure> {
+        let answer = match select(call(&**calls), self.clock.sleep(limit)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(late(limit)),
+        };
+        match &answer {
+            Ok((header, _)) => self.note(header),
+            Err(CallFailure::NotDone(_) | CallFailure::Lost(_)) => self.leave(calls).await,
+            Err(CallFailure::Refused(..)) => {}
+        }
+        answer
+    }
+
+    fn note(&self, header: &Header) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if header.cluster != shown.cluster || header.revision > shown.revision {
+            *shown = *header;
+        }
+    }
+
+    /// The connection there is, or another one.
+    async fn calls(&self) -> Result<Arc<dyn Calls>, Failure> {
+        let failed = self.failed_dials.load(Ordering::Relaxed);
+        let mut now = self.now.lock().await;
+        if let Some(calls) = &now.calls {
+            return Ok(calls.clone());
+        }
+        // Whoever has waited while somebody else's attempt failed does not make another one behind all others.
+        if let Some(failure) = &now.failure
+            && self.failed_dials.load(Ordering::Relaxed) != failed
+        {
+            return Err(failure.clone());
+        }
+        let dialed = match select(
+            self.callers.connect(now.endpoint),
+            self.clock.sleep(self.dial_timeout),
+        )
+        .await
+        {
+            Either::Left((dialed, _)) => dialed,
+            Either::Right(_) => Err(Failure::unreachable(format!(
+                "no connection within {:?}",
+                self.dial_timeout
+            ))),
+        };
+        match dialed {
+            Ok((dialed, calls)) => {
+                now.version = dialed.version;
+                now.calls = Some(calls.clone());
+                Ok(calls)
+            }
+            Err(failure) => {
+                now.endpoint = (now.endpoint + 1) % self.endpoints;
+                now.failure = Some(failure.clone());
+                self.failed_dials.fetch_add(1, Ordering::Relaxed);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Goes on to the next member, unless somebody has.
+    async fn leave(&self, calls: &Arc<dyn Calls>) {
+        let mut now = self.now.lock().await;
+        if now
+            .calls
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, calls))
+        {
+            now.calls = None;
+            now.endpoint = (now.endpoint + 1) % self.endpoints;
+        }
+    }
+}
+
+fn late(limit: Duration) -> CallFailure {
+    CallFailure::Lost(silence(limit))
+}
+
+fn silence(limit: Duration) -> Failure {
+    Failure::unreachable(format!("no answer within {limit:?}"))
+}
