@@ -1,5 +1,6 @@
 //! What is known of the connection a request came on, and what its client holds there.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,6 +11,18 @@ use tidewatch_core::Error;
 pub(crate) struct Connection {
     watches: Arc<AtomicUsize>,
     max_watches: usize,
+    label: Arc<str>,
+}
+
+/// What stands between the address of a peer and the number of its connection.
+const NUMBER: &str = " #";
+
+/// The peer and the number of the connection that a [label](Connection::label) tells; of another text, it and 0.
+pub(crate) fn peer_of(label: &str) -> (&str, u64) {
+    let parts = label.rsplit_once(NUMBER);
+    parts
+        .and_then(|(peer, number)| Some((peer, number.parse().ok()?)))
+        .unwrap_or((label, 0))
 }
 
 /// Room for one watch on a connection, until it is dropped.
@@ -17,11 +30,18 @@ pub(crate) struct Connection {
 pub(crate) struct WatchSlot(Arc<AtomicUsize>);
 
 impl Connection {
-    pub(crate) fn new(max_watches: usize) -> Self {
+    /// `number` is counted since the server's start, from 1 on: an address may come again.
+    pub(crate) fn new(peer: SocketAddr, number: u64, max_watches: usize) -> Self {
         Self {
             watches: Arc::default(),
             max_watches,
+            label: format!("{peer}{NUMBER}{number}").into(),
         }
+    }
+
+    /// For whom its watches are.
+    pub(crate) fn label(&self) -> Arc<str> {
+        self.label.clone()
     }
 
     /// Takes room for a watch.
@@ -54,9 +74,19 @@ impl Drop for WatchSlot {
 mod tests {
     use super::*;
 
+    const ANYBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4711);
+
+    #[test]
+    fn a_label_tells_the_peer_and_its_connection() {
+        let connection = Connection::new(ANYBODY, 17, 2);
+        assert_eq!(peer_of(&connection.label()), ("127.0.0.1:4711", 17));
+        assert_eq!(peer_of("reconciler"), ("reconciler", 0));
+        assert_eq!(peer_of("tenant #one"), ("tenant #one", 0));
+    }
+
     #[test]
     fn a_connection_has_room_for_so_many_watches_and_gets_it_back() {
-        let connection = Connection::new(2);
+        let connection = Connection::new(ANYBODY, 1, 2);
         let first = connection.watch_slot().unwrap();
         let _second = connection.clone().watch_slot().unwrap();
         let error = connection.watch_slot().unwrap_err();

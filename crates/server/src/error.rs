@@ -60,6 +60,9 @@ pub enum Error {
         #[source]
         source: tidewatch_sqlite::Error,
     },
+    /// The keyspace in etcd cannot be read or begun, for a reason that does not go away by itself.
+    #[error("failed to open the keyspace in etcd")]
+    Etcd(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What the database remembers could not be read back.
     #[error("failed to recover the keyspace")]
     Recover(#[source] tidewatch_core::Error),

@@ -1,6 +1,7 @@
 //! The port: accepts connections, serves HTTP/1.1 and HTTP/2 on each, and winds them down.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -23,6 +24,7 @@ use tower::Service;
 use crate::config::Limits;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::gathered::gathered;
 use crate::http::Gate;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -84,6 +86,7 @@ impl Acceptor {
         let builder = self.builder();
         let mut connections = JoinSet::new();
         let mut draining = pin!(self.readiness.draining());
+        let mut accepted_so_far = 0;
         loop {
             tokio::select! {
                 biased;
@@ -94,8 +97,10 @@ impl Acceptor {
                         self.metrics.connection_refused();
                         drop(stream);
                     }
-                    Ok((stream, _)) => {
-                        connections.spawn(self.serve(builder.clone(), stream));
+                    Ok((stream, peer)) => {
+                        accepted_so_far += 1;
+                        let shared = Connection::new(peer, accepted_so_far, self.limits.max_watches_per_connection);
+                        connections.spawn(self.serve(builder.clone(), stream, shared));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "failed to accept a connection");
@@ -128,10 +133,14 @@ impl Acceptor {
     }
 
     /// Serves one connection to its end.
-    fn serve(&self, builder: Builder<TokioExecutor>, stream: TcpStream) -> impl Future<Output = ()> + use<> {
+    fn serve(
+        &self,
+        builder: Builder<TokioExecutor>,
+        stream: TcpStream,
+        shared: Connection,
+    ) -> impl Future<Output = ()> + use<> {
         let (gate, readiness, clock) = (self.gate.clone(), self.readiness.clone(), self.clock.clone());
         let open = self.metrics.connection_opened();
-        let shared = Connection::new(self.limits.max_watches_per_connection);
         async move {
             let _open = open;
             // Events are small and must not wait for acknowledgements of what went before.
@@ -139,6 +148,7 @@ impl Acceptor {
                 tracing::debug!(%error, "failed to turn off Nagle's algorithm");
             }
             let (io, received) = Counted::new(stream);
+            let (io, flusher) = gathered(io);
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(shared.clone());
                 let mut router = gate.router();
@@ -147,13 +157,27 @@ impl Acceptor {
                 }
             });
             let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+            // The first of many streams with something to send wakes the connection, which would run next and send that
+            // alone. So it lets those who are ready have their turns first, and sends what they all have.
+            let mut others_have_a_turn = false;
             let mut head_deadline = clock.sleep(HEAD_TIMEOUT);
             let mut head_seen = false;
             let mut draining = pin!(readiness.draining());
             let mut told = false;
             let ended = loop {
                 tokio::select! {
-                    ended = connection.as_mut() => break ended,
+                    ended = poll_fn(|cx| {
+                        others_have_a_turn = !others_have_a_turn;
+                        if others_have_a_turn {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        let ended = connection.as_mut().poll(cx);
+                        match flusher.poll_flush(cx) {
+                            Poll::Ready(Err(error)) if ended.is_pending() => Poll::Ready(Err(error.into())),
+                            _ => ended,
+                        }
+                    }) => break ended,
                     () = &mut head_deadline, if !head_seen => {
                         head_seen = received.load(Ordering::Relaxed) >= PREFACE_BYTES;
                         if !head_seen {
@@ -236,6 +260,7 @@ mod tests {
     use axum::Router;
     use tidewatch_core::ManualClock;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -243,6 +268,8 @@ mod tests {
 
     struct Port {
         addr: SocketAddr,
+        /// Never listens, and keeps the port from anybody else when the server has gone.
+        _held: TcpSocket,
         clock: ManualClock,
         readiness: Readiness,
         run: JoinHandle<()>,
@@ -250,8 +277,11 @@ mod tests {
 
     impl Port {
         async fn open(max_connections: usize) -> Self {
-            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-            let addr = listener.local_addr().unwrap();
+            let held = TcpSocket::new_v4().unwrap();
+            held.set_reuseaddr(true).unwrap();
+            held.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let addr = held.local_addr().unwrap();
+            let listener = bind(addr).await.unwrap();
             let clock = ManualClock::new();
             let readiness = Readiness::new();
             let acceptor = Acceptor {
@@ -266,6 +296,7 @@ mod tests {
             };
             Self {
                 addr,
+                _held: held,
                 clock,
                 readiness,
                 run: tokio::spawn(acceptor.run(listener)),
@@ -303,7 +334,7 @@ mod tests {
     async fn closed(mut stream: TcpStream) -> bool {
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
-        let ended = tokio::time::timeout(Duration::from_secs(20), end).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), end).await;
         // A reset is as good an end as any.
         ended.is_ok()
     }

@@ -2,9 +2,10 @@
 //!
 //! Every metric is documented in `docs/metrics.md`; a test compares the names.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use prometheus_client::encoding::text::encode;
@@ -15,11 +16,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tidewatch_core::{Clock, Keyspace};
-use tidewatch_docker::StatusSnapshot;
-use tidewatch_fleet::HostName;
+use tidewatch_core::watch::WatchRegistry;
+use tidewatch_core::{Clock, Keyspace, Revision};
+use tidewatch_directives::Handle;
 
-use crate::reconciler::Reconcilers;
+use crate::directives::DirectiveLevels;
+use crate::expectation::Missing;
+use crate::reconciler::{KnownHost, Reconcilers};
+use crate::upstream::UpstreamMetrics;
 
 /// Upper bounds of the histogram of request times, in seconds: from a read of one key to a commit on
 /// a disk that struggles.
@@ -45,12 +49,17 @@ type Level = Gauge<u64, AtomicU64>;
 pub(crate) struct Metrics {
     registry: Registry,
     clock: Arc<dyn Clock>,
-    observed: OnceLock<(Keyspace, Arc<Reconcilers>)>,
+    observed: OnceLock<(Keyspace, Arc<Reconcilers>, Handle)>,
     server: ServerMetrics,
     /// What the watch streams count.
     pub(crate) watch: WatchMetrics,
+    watchers: WatcherLevels,
     levels: KeyspaceLevels,
     reconciler: ReconcilerLevels,
+    missing: Missing,
+    /// How the etcd is that the keyspace is in.
+    pub(crate) upstream: UpstreamMetrics,
+    directives: DirectiveLevels,
 }
 
 struct ServerMetrics {
@@ -69,6 +78,15 @@ pub(crate) struct WatchMetrics {
     pub(crate) events_sent: Counter,
     pub(crate) messages_sent: Counter,
     pub(crate) ended: Family<ReasonLabels, Counter>,
+}
+
+/// How the watchers are, asked for at each scrape. What costs most is one look at each of them.
+#[derive(Default)]
+struct WatcherLevels {
+    watchers: Family<StateLabels, Level>,
+    lag_revisions: Level,
+    lag_seconds: Gauge<f64, AtomicU64>,
+    catch_ups: Counter,
 }
 
 /// How the keyspace is, asked for at each scrape.
@@ -98,6 +116,8 @@ struct ReconcilerLevels {
     changes: Family<HostLabels, Counter>,
     drift: Family<HostLabels, Counter>,
     failures: Family<HostLabels, Counter>,
+    /// The hosts that were told of last.
+    shown: Mutex<BTreeSet<HostLabels>>,
 }
 
 /// By which protocol a request came.
@@ -120,7 +140,7 @@ struct FaceLabels {
 }
 
 /// Which host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct HostLabels {
     host: String,
 }
@@ -129,6 +149,12 @@ struct HostLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabels {
     pub(crate) reason: &'static str,
+}
+
+/// What watchers do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -146,11 +172,19 @@ impl Metrics {
                 version: env!("CARGO_PKG_VERSION"),
             }),
         );
+        let missing = Missing::default();
+        registry.register_collector(Box::new(missing.clone()));
+        let upstream = UpstreamMetrics::default();
+        registry.register_collector(Box::new(upstream.clone()));
         Self {
+            missing,
+            upstream,
             server: ServerMetrics::register(&mut registry),
             watch: WatchMetrics::register(&mut registry),
+            watchers: WatcherLevels::register(&mut registry),
             levels: KeyspaceLevels::register(&mut registry),
             reconciler: ReconcilerLevels::register(&mut registry),
+            directives: DirectiveLevels::register(&mut registry),
             registry,
             clock,
             observed: OnceLock::new(),
@@ -158,19 +192,24 @@ impl Metrics {
     }
 
     /// Names what is asked for its state at each scrape. Only the first call counts.
-    pub(crate) fn observe(&self, keyspace: Keyspace, reconcilers: Arc<Reconcilers>) {
-        let _ = self.observed.set((keyspace, reconcilers));
+    pub(crate) fn observe(&self, keyspace: Keyspace, reconcilers: Arc<Reconcilers>, directives: Handle) {
+        let _ = self.observed.set((keyspace, reconcilers, directives));
     }
 
     /// All metrics in the text form of `OpenMetrics`.
     pub(crate) async fn encode(&self) -> Result<String, fmt::Error> {
-        if let Some((keyspace, reconcilers)) = self.observed.get() {
+        if let Some((keyspace, reconcilers, directives)) = self.observed.get() {
+            self.directives.set(directives);
+            let now = self.clock.system_time();
             if let Ok(status) = keyspace.status().await {
                 self.levels.set(&status);
+                if let Some(registry) = keyspace.backend().watch_registry() {
+                    self.watchers.set(&registry, status.revision, now);
+                }
             }
-            let now = self.clock.system_time();
-            for (host, snapshot) in reconcilers.snapshots() {
-                self.reconciler.set(host, &snapshot, now);
+            self.missing.refresh(keyspace).await;
+            if let Ok(hosts) = reconcilers.hosts(keyspace).await {
+                self.reconciler.show(&hosts, now);
             }
         }
         let mut text = String::new();
@@ -248,7 +287,7 @@ impl ServerMetrics {
         );
         registry.register(
             "requests_refused",
-            "Requests turned away because of their Host header",
+            "Requests turned away because of their Host or Origin header",
             metrics.requests_refused.clone(),
         );
         metrics
@@ -285,6 +324,54 @@ impl WatchMetrics {
     /// Counts the end of a watch.
     pub(crate) fn ended(&self, reason: &'static str) {
         self.ended.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
+impl WatcherLevels {
+    fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("watch");
+        let levels = Self::default();
+        registry.register(
+            "watchers",
+            "Watchers, by whether they read the history or get events as they come",
+            levels.watchers.clone(),
+        );
+        registry.register(
+            "lag_revisions",
+            "How many revisions the slowest watcher is behind",
+            levels.lag_revisions.clone(),
+        );
+        registry.register(
+            "lag_seconds",
+            "Age of the first change that the slowest watcher has not been given",
+            levels.lag_seconds.clone(),
+        );
+        registry.register(
+            "catch_ups",
+            "How often a watcher that read the history was synced again",
+            levels.catch_ups.clone(),
+        );
+        levels
+    }
+
+    fn set(&self, registry: &WatchRegistry, current: Revision, now: SystemTime) {
+        let lagging = registry.lagging_count();
+        let others = registry.watcher_count().saturating_sub(lagging);
+        for (state, watchers) in [("lagging", lagging), ("synced", others)] {
+            self.watchers
+                .get_or_create(&StateLabels { state })
+                .set(watchers as u64);
+        }
+        let slowest = registry.slowest();
+        let behind = slowest.map_or(0, |slowest| current.0.saturating_sub(slowest.0));
+        self.lag_revisions.set(behind);
+        let since = slowest.and_then(|slowest| registry.unread(slowest).since);
+        let age = since.map(|since| now.duration_since(since).unwrap_or_default());
+        self.lag_seconds.set(age.unwrap_or_default().as_secs_f64());
+        // The registry counts; here its count is only shown.
+        self.catch_ups
+            .inner()
+            .store(registry.catch_ups(), Ordering::Relaxed);
     }
 }
 
@@ -344,7 +431,7 @@ impl ReconcilerLevels {
         for (name, help, family) in [
             (
                 "reachable",
-                "Whether the host's Docker answers: 1 or 0",
+                "Whether the host's Docker answers and somebody reconciles it: 1 or 0",
                 &levels.reachable,
             ),
             (
@@ -394,37 +481,73 @@ impl ReconcilerLevels {
         levels
     }
 
-    fn set(&self, host: &HostName, snapshot: &StatusSnapshot, now: SystemTime) {
-        let labels = HostLabels {
-            host: host.to_string(),
+    /// Tells of these hosts and of no others.
+    fn show(&self, hosts: &[KnownHost], now: SystemTime) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = |known: &KnownHost| HostLabels {
+            host: known.host.to_string(),
         };
+        let now_shown: BTreeSet<_> = hosts.iter().map(labels).collect();
+        for gone in shown.difference(&now_shown) {
+            self.reachable.remove(gone);
+            self.remove(gone);
+        }
+        *shown = now_shown;
+        for known in hosts {
+            self.set(&labels(known), known, now);
+        }
+    }
+
+    fn set(&self, labels: &HostLabels, known: &KnownHost, now: SystemTime) {
         let level = |family: &Family<HostLabels, Level>, value: u64| {
-            family.get_or_create(&labels).set(value);
+            family.get_or_create(labels).set(value);
         };
-        level(&self.reachable, u64::from(snapshot.reachable == Some(true)));
-        level(&self.ours, u64::from(snapshot.ours == Some(true)));
-        level(&self.containers, snapshot.containers as u64);
-        if let Some(last_sync) = snapshot.last_sync {
+        let Some(report) = &known.report else {
+            level(&self.reachable, u64::from(known.reachable));
+            return self.remove(labels);
+        };
+        level(&self.reachable, u64::from(report.reachable == Some(true)));
+        level(&self.ours, u64::from(known.ours));
+        level(&self.containers, report.containers);
+        if let Some(last_sync) = report.last_sync {
             let age = now.duration_since(last_sync).unwrap_or_default();
-            self.sync_age_seconds
-                .get_or_create(&labels)
-                .set(age.as_secs_f64());
+            self.sync_age_seconds.get_or_create(labels).set(age.as_secs_f64());
         }
         self.lag_seconds
-            .get_or_create(&labels)
-            .set(snapshot.lag.as_secs_f64());
+            .get_or_create(labels)
+            .set(report.lag.as_secs_f64());
         for (family, total) in [
-            (&self.resyncs, snapshot.resyncs),
-            (&self.events, snapshot.events),
-            (&self.changes, snapshot.changes),
-            (&self.drift, snapshot.drift),
-            (&self.failures, snapshot.failures),
+            (&self.resyncs, report.resyncs),
+            (&self.events, report.events),
+            (&self.changes, report.changes),
+            (&self.drift, report.drift),
+            (&self.failures, report.failures),
         ] {
             // The reconciler counts; here its count is only shown.
             family
-                .get_or_create(&labels)
+                .get_or_create(labels)
                 .inner()
                 .store(total, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets what only a reconciler can tell.
+    fn remove(&self, labels: &HostLabels) {
+        for family in [&self.ours, &self.containers] {
+            family.remove(labels);
+        }
+        for family in [&self.sync_age_seconds, &self.lag_seconds] {
+            family.remove(labels);
+        }
+        let counters = [
+            &self.resyncs,
+            &self.events,
+            &self.changes,
+            &self.drift,
+            &self.failures,
+        ];
+        for family in counters {
+            family.remove(labels);
         }
     }
 }

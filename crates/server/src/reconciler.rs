@@ -1,87 +1,33 @@
-//! The reconcilers that run in this server: one per Docker engine.
+//! The reconcilers that this server knows: those that run in it, one per Docker engine, and those of agents, as far as they
+//! report to it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidewatch_core::Clock;
-use tidewatch_docker::plan::Verdict;
-use tidewatch_docker::{Engine, Reconciler, ReconcilerStatus, StatusSnapshot, plugin};
-use tidewatch_fleet::{HostName, NameError};
+use tidewatch_core::{Clock, Keyspace};
+use tidewatch_docker::ReconcilerStatus;
+use tidewatch_fleet::{ContainerVerdict, HostName, HostReport, View};
 use tidewatch_proto::v1;
 
-use crate::config::{Adopt, Config};
-use crate::error::Error;
+use crate::absence::Absences;
+use crate::config::Config;
 use crate::part::Parts;
 use crate::readiness::Readiness;
+use crate::report::{Reports, ToldOf};
+use crate::site::{Site, machine_name};
 use crate::store::Store;
 
-/// What a machine is called that has no name that could be one of a host.
-const NAMELESS: &str = "localhost";
-
-/// An engine to look after, and what its host is called.
-#[derive(Clone, Debug)]
-pub(crate) struct Site {
-    host: HostName,
-    engine: Engine,
+/// What this server is called among the nodes: the name of its host.
+pub(crate) fn node_name(config: &Config) -> String {
+    config.host_name.clone().unwrap_or_else(machine_name)
 }
 
-/// The engines that a configuration names.
-///
-/// # Errors
-/// [`Error::InvalidSetting`].
-pub(crate) fn sites(config: &Config) -> Result<Vec<Site>, Error> {
-    if config.no_docker {
-        return Ok(Vec::new());
-    }
-    let default_name = || config.host_name.clone().unwrap_or_else(machine_name);
-    if config.docker.is_empty() {
-        let engine = Engine::from_env().map_err(|error| invalid("DOCKER_HOST", error))?;
-        let host = host_name("host-name", &default_name())?;
-        return Ok(vec![Site { host, engine }]);
-    }
-    let site = |endpoint: &crate::config::DockerEndpoint| {
-        let name = endpoint.name.clone().unwrap_or_else(default_name);
-        Ok(Site {
-            host: host_name("docker", &name)?,
-            engine: Engine::at(&endpoint.url).map_err(|error| invalid("docker", error))?,
-        })
-    };
-    config.docker.iter().map(site).collect()
-}
-
-fn host_name(setting: &'static str, name: &str) -> Result<HostName, Error> {
-    HostName::new(name).map_err(|error: NameError| invalid(setting, error))
-}
-
-fn invalid(setting: &'static str, error: impl std::fmt::Display) -> Error {
-    Error::InvalidSetting {
-        setting,
-        reason: error.to_string(),
-    }
-}
-
-/// This machine's name, with what a host's name cannot have replaced.
-fn machine_name() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    as_host_name(&name)
-}
-
-fn as_host_name(name: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let replaced: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
-    let begins = replaced.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    match begins.get(..begins.len().min(tidewatch_fleet::name::MAX_NAME_BYTES)) {
-        Some(name) if !name.is_empty() => name.to_owned(),
-        _ => NAMELESS.to_owned(),
-    }
-}
-
-/// Handles on the running reconcilers.
-#[derive(Debug, Default)]
+/// Handles on the running reconcilers, and what is told of the others.
+#[derive(Debug)]
 pub(crate) struct Reconcilers {
     running: Vec<Running>,
+    pub(crate) reports: Arc<Reports>,
+    pub(crate) absences: Absences,
 }
 
 #[derive(Debug)]
@@ -90,9 +36,15 @@ struct Running {
     endpoint: String,
 }
 
+impl Running {
+    /// Whether somebody else has the host: then what is known here is of another time.
+    fn stands_by(&self) -> bool {
+        self.status.snapshot().ours == Some(false)
+    }
+}
+
 /// What reconcilers work with.
 pub(crate) struct Context<'a> {
-    pub(crate) config: &'a Config,
     pub(crate) store: &'a Store,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) readiness: &'a Readiness,
@@ -105,24 +57,18 @@ impl Context<'_> {
         let running = sites.into_iter().map(|site| self.start_one(site, parts));
         Reconcilers {
             running: running.collect(),
+            reports: Arc::new(Reports::new(self.clock.clone())),
+            absences: Absences::new(self.clock.clone()),
         }
     }
 
-    fn start_one(&self, Site { host, engine }: Site, parts: &mut Parts) -> Running {
-        let engine = engine.with_clock(self.clock.clone());
-        let endpoint = engine.address();
-        let plugins = match self.config.adopt {
-            Adopt::Compose => plugin::all(),
-            Adopt::None => plugin::without_adoption(),
-        };
-        let reconciler = Reconciler::builder(host, engine.clone())
-            .events(engine.clone())
-            .inspect(engine)
+    fn start_one(&self, site: Site, parts: &mut Parts) -> Running {
+        let endpoint = site.endpoint();
+        let reconciler = site
+            .reconciler(self.clock.clone())
             .keyspace(self.store.keyspace.clone())
-            .clock(self.clock.clone())
             .instance(self.store.instance.clone())
-            .address(self.config.host_address.clone().unwrap_or_default())
-            .plugins(plugins)
+            .description(format!("server on {}", machine_name()))
             .build();
         let status = reconciler.status();
         let readiness = self.readiness.clone();
@@ -135,49 +81,105 @@ impl Context<'_> {
 }
 
 impl Reconcilers {
-    /// The reconciler of a host.
-    pub(crate) fn snapshot(&self, host: &str) -> Option<StatusSnapshot> {
-        let of_host = self
-            .running
+    /// How the reconciler of a host is: of one that runs here, or of one that has claimed the host and reports
+    /// here.
+    pub(crate) fn of(&self, view: &View, host: &HostName) -> Option<HostReport> {
+        let running = self.running(host);
+        if let Some(running) = running.filter(|running| !running.stands_by()) {
+            return Some(running.status.report());
+        }
+        let holder = view.alive.get(host);
+        let report = holder.and_then(|alive| self.reports.of(host.as_str(), alive.mod_revision));
+        report.or_else(|| running.map(|running| running.status.report()))
+    }
+
+    fn running(&self, host: &HostName) -> Option<&Running> {
+        self.running.iter().find(|running| running.status.host() == host)
+    }
+
+    /// The hosts that are looked after here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.running.iter().map(|running| running.status.host())
+    }
+
+    /// The hosts of the fleet, with what is known of them. Reads no rows.
+    pub(crate) async fn hosts(&self, keyspace: &Keyspace) -> Result<Vec<KnownHost>, tidewatch_fleet::Error> {
+        let (_, view) = View::read_hosts(keyspace).await?;
+        let names: BTreeSet<_> = self.names().chain(hosts_in(&view)).cloned().collect();
+        let known = names.into_iter().map(|host| {
+            let running = self.running(&host);
+            KnownHost {
+                report: self.of(&view, &host),
+                ours: running.is_some_and(|running| running.status.snapshot().ours == Some(true)),
+                reachable: view.alive.contains_key(&host)
+                    && view.hosts.get(&host).is_some_and(|stored| stored.value.reachable),
+                host,
+            }
+        });
+        Ok(known.collect())
+    }
+
+    /// What became of the containers of the fleet; of one host if one is named.
+    pub(crate) fn verdicts(&self, view: &View, only: Option<&HostName>) -> Told {
+        let mut told = Told::default();
+        let is_meant = |host: &HostName| only.is_none_or(|only| only == host);
+        for running in &self.running {
+            let host = running.status.host();
+            if !is_meant(host) || running.stands_by() {
+                continue;
+            }
+            let verdicts = running.status.verdicts();
+            let verdicts = verdicts.iter().map(|verdict| (host.clone(), verdict.told()));
+            told.verdicts.extend(verdicts);
+        }
+        let hosts: BTreeSet<_> = hosts_in(view).filter(|host| is_meant(host)).collect();
+        for host in hosts {
+            if self.running(host).is_none_or(Running::stands_by) {
+                self.ask_reports(view, host, &mut told);
+            }
+        }
+        told
+    }
+
+    fn ask_reports(&self, view: &View, host: &HostName, told: &mut Told) {
+        let Some(alive) = view.alive.get(host) else {
+            told.unknown.push(match self.absences.since(host) {
+                Some(since) => format!(
+                    "nobody has reconciled host {host} since {}, so what it runs is not known",
+                    humantime::format_rfc3339_seconds(since)
+                ),
+                None => format!("nobody reconciles host {host}, so what it runs is not known"),
+            });
+            return;
+        };
+        let verdicts = match self.reports.verdicts(host, alive.mod_revision) {
+            ToldOf::Verdicts(verdicts) => verdicts,
+            ToldOf::Nothing => {
+                told.unknown.push(format!(
+                    "instance {} reconciles host {host} and has not told this server yet what became of its \
+                     containers; it tells the server it is connected to, every few seconds",
+                    alive.value
+                ));
+                return;
+            }
+            ToldOf::Refused(why) => {
+                told.unknown.push(format!(
+                    "what became of the containers of host {host} is not known here, because {why}"
+                ));
+                return;
+            }
+        };
+        if verdicts.omitted > 0 {
+            let omitted = verdicts.omitted;
+            told.unknown.push(format!(
+                "host {host} has {omitted} more containers, which are too many to be told of"
+            ));
+        }
+        let verdicts = verdicts
+            .verdicts
             .iter()
-            .find(|running| *running.status.host() == *host);
-        of_host.map(|running| running.status.snapshot())
-    }
-
-    /// The hosts that are looked after here, with how that goes.
-    pub(crate) fn snapshots(&self) -> impl Iterator<Item = (&HostName, StatusSnapshot)> {
-        self.running
-            .iter()
-            .map(|running| (running.status.host(), running.status.snapshot()))
-    }
-
-    /// What became of the containers that are meant; on all hosts if none is named.
-    pub(crate) fn explain(&self, container: &str, host: Option<&HostName>) -> Vec<(HostName, Verdict)> {
-        self.told(host, |status| status.explain(container))
-    }
-
-    /// The containers without a row; on all hosts if none is named.
-    pub(crate) fn untracked(&self, host: Option<&HostName>) -> Vec<(HostName, Verdict)> {
-        self.told(host, ReconcilerStatus::untracked)
-    }
-
-    fn told(
-        &self,
-        host: Option<&HostName>,
-        ask: impl Fn(&ReconcilerStatus) -> Vec<Verdict>,
-    ) -> Vec<(HostName, Verdict)> {
-        let asked = self
-            .running
-            .iter()
-            .filter(|running| host.is_none_or(|host| host == running.status.host()));
-        asked
-            .flat_map(|running| {
-                let host = running.status.host().clone();
-                ask(&running.status)
-                    .into_iter()
-                    .map(move |verdict| (host.clone(), verdict))
-            })
-            .collect()
+            .map(|verdict| (host.clone(), verdict.clone()));
+        told.verdicts.extend(verdicts);
     }
 
     /// All of them, for the status of the server.
@@ -193,7 +195,7 @@ impl Reconcilers {
                 endpoint: running.endpoint.clone(),
                 reachable: snapshot.reachable == Some(true),
                 since: snapshot.since.map(Into::into),
-                error: trouble(&snapshot),
+                error: snapshot.trouble(),
                 last_sync: snapshot.last_sync.map(Into::into),
                 syncs: snapshot.resyncs,
                 drift: snapshot.drift,
@@ -205,40 +207,27 @@ impl Reconcilers {
     }
 }
 
-/// What keeps a reconciler from its work, the worst first; empty if nothing does.
-pub(crate) fn trouble(snapshot: &StatusSnapshot) -> String {
-    if !snapshot.held_by.is_empty() {
-        return format!(
-            "instance {} reconciles this host; give one of the two another --host-name, or stop it",
-            snapshot.held_by
-        );
-    }
-    if snapshot.error.is_empty() {
-        snapshot.store_error.clone()
-    } else {
-        snapshot.error.clone()
-    }
+/// The hosts of which a view has keys, some of them twice: one that was claimed a moment ago has no other key yet.
+pub(crate) fn hosts_in(view: &View) -> impl Iterator<Item = &HostName> {
+    view.hosts.keys().chain(view.alive.keys())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A host, and what is known of it here.
+#[derive(Debug)]
+pub(crate) struct KnownHost {
+    pub(crate) host: HostName,
+    /// What its reconciler tells, if that runs here or reports here.
+    pub(crate) report: Option<HostReport>,
+    /// Whether this server writes about it.
+    pub(crate) ours: bool,
+    /// Whether it is reconciled by anybody, and its Docker answers, as far as that is written.
+    pub(crate) reachable: bool,
+}
 
-    #[test]
-    fn any_machine_name_becomes_a_host_name() {
-        let long = "x".repeat(200);
-        for (name, host) in [
-            ("web1", "web1"),
-            ("web1.example.org", "web1.example.org"),
-            ("José's box", "Jos--s-box"),
-            ("_-web", "web"),
-            ("", NAMELESS),
-            ("---", NAMELESS),
-            (&long, &long[..128]),
-        ] {
-            assert_eq!(as_host_name(name), host);
-            HostName::new(&as_host_name(name)).unwrap();
-        }
-        HostName::new(&machine_name()).unwrap();
-    }
+/// What became of containers, and what is not known about that.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) verdicts: Vec<(HostName, ContainerVerdict)>,
+    /// For people.
+    pub(crate) unknown: Vec<String>,
 }

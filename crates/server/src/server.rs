@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewatch_core::{Clock, EndReason, SystemClock};
+use tidewatch_directives::DirectiveStore as _;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::directives;
 use crate::error::Error;
-use crate::grpc::{Health, Services};
+use crate::fleet::LogTurns;
+use crate::grpc::{DirectivesService, Health, Services};
 use crate::http::{self, Gate, HostRule, HttpState, InFlight};
 use crate::listener::{self, Acceptor};
 use crate::metrics::Metrics;
@@ -65,12 +68,12 @@ impl Server {
         self.local_addr
     }
 
-    /// Recovers the keyspace and serves it until `shutdown` is ready, then drains: tells probes and
+    /// Recovers the keyspace, or waits until its etcd can be reached, and serves it until `shutdown` is ready, then drains: tells probes and
     /// clients, ends watches with where to resume, lets calls finish, and returns within
     /// [`Config::drain_timeout`]. Needs a tokio runtime with all drivers enabled.
     ///
     /// # Errors
-    /// [`Error::DataDir`], [`Error::Database`], [`Error::Recover`]; [`Error::TaskEnded`] if a part of
+    /// [`Error::DataDir`], [`Error::Database`], [`Error::Recover`], [`Error::Etcd`]; [`Error::TaskEnded`] if a part of
     /// the server ended by itself, after the same drain.
     ///
     /// # Cancel safety
@@ -90,12 +93,12 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
-        let sites = reconciler::sites(&self.config)?;
+        let sites = self.config.sites()?;
         let state = HttpState {
             readiness: Readiness::new(),
             metrics: Arc::new(Metrics::new(self.clock.clone())),
             in_flight: InFlight::default(),
-            host_rule: HostRule::for_listener(self.local_addr),
+            host_rule: HostRule::new(self.local_addr, &self.config),
         };
         let gate = Gate::new(http::startup_router(&state));
         let mut parts = Parts::default();
@@ -114,28 +117,49 @@ impl Server {
             () = &mut shutdown => return Ok(()),
         };
         parts.spawn("keyspace", store.keyspace.driver());
+        if let Some(followed) = store.followed() {
+            state.readiness.follow(followed.clone());
+            state.metrics.upstream.observe(followed.clone());
+        }
         // Apart from the other parts, because they need the keyspace for their last words.
         let mut reconciling = Parts::default();
         let context = reconciler::Context {
-            config: &self.config,
             store: &store,
             clock: &self.clock,
             readiness: &state.readiness,
         };
         let reconcilers = Arc::new(context.start(sites, &mut reconciling));
-        state.metrics.observe(store.keyspace.clone(), reconcilers.clone());
+        let directives = directives::start(&self.config, &store.keyspace, &self.clock, &mut parts);
+        let seen = directives.handle().clone();
+        state
+            .metrics
+            // A scrape asks etcd nothing, and is answered also while it is away.
+            .observe(store.keyspace.with_stale_reads(), reconcilers.clone(), seen);
         let health = Health::new();
         let services = Services {
             store: store.clone(),
+            directives: DirectivesService::new(
+                store.keyspace.clone(),
+                directives.handle().clone(),
+                self.clock.clone(),
+            ),
             reconcilers,
             health: health.clone(),
             metrics: state.metrics.watch.clone(),
             started: self.clock.system_time(),
+            clock: self.clock.clone(),
             max_request_bytes: self.config.limits.max_request_bytes,
+            local_addr: self.local_addr,
+            progress_interval: self.config.etcd_progress_interval,
+            readiness: state.readiness.clone(),
+            log_turns: LogTurns::default(),
         };
-        gate.open(http::router(services.into_router(), &state));
+        let api = http::api::router(services.fleet(), services.directives.clone());
+        gate.open(http::router(services.into_router(), api, &state));
         state.readiness.advance(Stage::Serving);
-        health.serving().await;
+        health.tell(&state.readiness).await;
+        let followed = health.clone().follow(state.readiness.clone(), self.clock.clone());
+        parts.spawn("health", followed);
         if !self.local_addr.ip().is_loopback() {
             tracing::warn!(address = %self.local_addr, "whoever can reach this address can read and write everything");
         }
@@ -153,6 +177,8 @@ impl Server {
         }
         state.readiness.advance(Stage::Draining);
         health.draining().await;
+        // It would try to follow a keyspace that goes away.
+        drop(directives);
         let drain = Drain {
             clock: self.clock,
             timeout: self.config.drain_timeout,

@@ -10,6 +10,8 @@ use tidewatch_sqlite::{Backup, Existing, Handle, SqliteJournal};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::etcd;
+use crate::upstream::Followed;
 
 /// The file with the name under which this directory's servers claim hosts.
 const INSTANCE_FILE: &str = "instance";
@@ -25,13 +27,15 @@ pub(crate) struct Store {
     /// Who we are towards other servers and agents: the same after a restart, if there is a data
     /// directory.
     pub(crate) instance: String,
-    durable: Option<Durable>,
+    place: Place,
 }
 
+/// Where a keyspace is.
 #[derive(Clone, Debug)]
-struct Durable {
-    dir: PathBuf,
-    handle: Handle,
+enum Place {
+    Memory,
+    Disk { dir: PathBuf, handle: Handle },
+    Etcd(Followed),
 }
 
 /// A copy of the database that is gone when this is dropped.
@@ -45,8 +49,16 @@ impl Store {
     /// Opens the keyspace and reads it back.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::DataDir`], [`Error::Recover`].
+    /// [`Error::Database`], [`Error::DataDir`], [`Error::Recover`]; [`Error::Etcd`].
     pub(crate) async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
+        if let Some(etcd) = &config.etcd {
+            let (keyspace, upstream) = etcd::open(etcd, &config.keyspace, clock).await?;
+            return Ok(Self {
+                keyspace,
+                instance: new_instance(),
+                place: Place::Etcd(Followed::new(upstream, clock.clone())),
+            });
+        }
         let builder = Keyspace::builder()
             .settings(config.keyspace.clone())
             .clock(clock.clone());
@@ -54,7 +66,7 @@ impl Store {
             return Ok(Self {
                 keyspace: builder.open().await.map_err(Error::Recover)?,
                 instance: new_instance(),
-                durable: None,
+                place: Place::Memory,
             });
         };
         let (journal, instance) = blocking(move || open_dir(&dir)).await?;
@@ -63,8 +75,16 @@ impl Store {
         Ok(Self {
             keyspace: builder.journal(journal).open().await.map_err(Error::Recover)?,
             instance,
-            durable: Some(Durable { dir, handle }),
+            place: Place::Disk { dir, handle },
         })
+    }
+
+    /// What it follows, if it is elsewhere.
+    pub(crate) fn followed(&self) -> Option<&Followed> {
+        match &self.place {
+            Place::Etcd(followed) => Some(followed),
+            Place::Memory | Place::Disk { .. } => None,
+        }
     }
 
     /// Makes a copy of the database while it is in use. None: there is no database.
@@ -72,19 +92,18 @@ impl Store {
     /// # Errors
     /// Those of [`Handle::backup`].
     pub(crate) async fn backup(&self) -> Result<Option<OutgoingBackup>, tidewatch_sqlite::Error> {
-        let Some(durable) = &self.durable else {
+        let Place::Disk { dir: place, handle } = &self.place else {
             return Ok(None);
         };
         let failed = |source: io::Error| tidewatch_sqlite::Error::Unwritable {
-            path: durable.dir.clone(),
+            path: place.clone(),
             source: source.into(),
         };
         let dir = tempfile::Builder::new()
             .prefix(OUTGOING_PREFIX)
-            .tempdir_in(&durable.dir)
+            .tempdir_in(place)
             .map_err(failed)?;
-        let backup = durable
-            .handle
+        let backup = handle
             .backup(dir.path().join("tidewatch.db"), Existing::Refuse)
             .await?;
         Ok(Some(OutgoingBackup { backup, _dir: dir }))

@@ -1,18 +1,19 @@
-//! `tidewatch.v1.Admin`: how the server is, and copies of its keyspace.
+//! `tidewatch.v1.Admin`: how the server is, copies of its keyspace, and who watches it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidewatch_core::Error;
+use tidewatch_core::{Clock, Error};
 use tidewatch_fleet::View;
 use tidewatch_proto::error::refused;
 use tidewatch_proto::v1;
 use tonic::{Request, Response};
 
 use super::backup::{self, BackupStream};
-use super::{Answer, fleet_status, status};
+use super::{Answer, fleet_status, status, watcher};
 use crate::reconciler::Reconcilers;
 use crate::store::Store;
+use crate::upstream::Followed;
 
 /// The most warnings in one answer. Who has more than this has one problem, not hundreds.
 const MAX_WARNINGS: usize = 100;
@@ -23,6 +24,7 @@ pub(crate) struct AdminService {
     pub(crate) store: Store,
     pub(crate) reconcilers: Arc<Reconcilers>,
     pub(crate) started: SystemTime,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 #[tonic::async_trait]
@@ -31,12 +33,15 @@ impl v1::admin_server::Admin for AdminService {
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         let keyspace = self.store.keyspace.status().await.map_err(status)?;
-        let (_, view) = View::read(&self.store.keyspace).await.map_err(fleet_status)?;
+        // How the server is has to be told also while its etcd is away.
+        let here = self.store.keyspace.with_stale_reads();
+        let (_, view) = View::read(&here).await.map_err(fleet_status)?;
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Some(self.started.into()),
             reconcilers: self.reconcilers.report(),
             warnings: warnings(&view),
+            upstream: self.store.followed().map(Followed::status),
             ..(&keyspace).into()
         }))
     }
@@ -46,15 +51,38 @@ impl v1::admin_server::Admin for AdminService {
 
         match self.store.backup().await {
             Ok(Some(outgoing)) => Ok(Response::new(backup::send(outgoing).await?)),
-            Ok(None) => Err(status(Error::Unsupported {
-                what: "a backup of a keyspace that is in memory only".to_owned(),
-            })),
+            Ok(None) => {
+                let what = match self.store.followed() {
+                    Some(_) => "a backup of a keyspace in etcd, which `etcdctl snapshot save` makes,",
+                    None => "a backup of a keyspace that is in memory only",
+                };
+                Err(status(Error::Unsupported {
+                    what: what.to_owned(),
+                }))
+            }
             Err(error @ (Database::BackupRunning | Database::DiskFull { .. })) => {
                 Err(refused("backup", error))
             }
             Err(Database::Closed) => Err(status(Error::Closed)),
             Err(error) => Err(status(Error::Journal(Arc::new(error)))),
         }
+    }
+
+    async fn list_watchers(
+        &self,
+        request: Request<v1::ListWatchersRequest>,
+    ) -> Answer<v1::ListWatchersResponse> {
+        let now = self.clock.system_time();
+        let page = watcher::page(&self.store.keyspace, &request.into_inner(), now).await?;
+        Ok(Response::new(page))
+    }
+
+    async fn cancel_watcher(
+        &self,
+        request: Request<v1::CancelWatcherRequest>,
+    ) -> Answer<v1::CancelWatcherResponse> {
+        let canceled = watcher::cancel(&self.store.keyspace, &request.into_inner()).await?;
+        Ok(Response::new(canceled))
     }
 }
 

@@ -1,26 +1,27 @@
 //! `tidewatch.v1.Fleet`: workloads, containers, hosts.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidewatch_core::txn::Header;
 use tidewatch_core::watch::WatchRequest;
-use tidewatch_core::{Error, Keyspace, Revision};
-use tidewatch_docker::plan::{BoundBy, Outcome, Verdict};
-use tidewatch_fleet::{Entry, FleetKey, Host, HostName, JoinedRow, View, WorkloadId, declaration};
+use tidewatch_core::{Clock, Error, Keyspace, Revision};
+use tidewatch_fleet::{
+    ContainerVerdict, Entry, FleetKey, Host, HostName, JoinedRow, View, WorkloadId, declaration,
+};
 use tidewatch_proto::error::not_found;
 use tidewatch_proto::v1;
 use tonic::{Request, Response, Status};
 
-use super::filter::{ContainerFilter, named};
 use super::joined::JoinedStream;
-use super::log::LogQuery;
-use super::{Answer, fleet_status, status, watch_slot};
+use super::{Answer, fleet_status, status, watch_label, watch_slot};
+use crate::fleet::{ContainerFilter, LogQuery, LogTurns, containers, named, workloads};
 use crate::metrics::WatchMetrics;
-use crate::reconciler::{Reconcilers, trouble};
+use crate::reconciler::{Reconcilers, hosts_in};
 
 /// The service.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct FleetService {
     pub(crate) keyspace: Keyspace,
     pub(crate) reconcilers: Arc<Reconcilers>,
     pub(crate) metrics: WatchMetrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log_turns: LogTurns,
 }
 
 #[tonic::async_trait]
@@ -38,9 +41,8 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         _: Request<v1::ListWorkloadsRequest>,
     ) -> Answer<v1::ListWorkloadsResponse> {
-        let (header, view) = self.view().await?;
-        let workloads = view
-            .workloads
+        let (header, workloads) = workloads(&self.keyspace).await.map_err(fleet_status)?;
+        let workloads = workloads
             .into_iter()
             .map(|(id, entry)| row(&FleetKey::Workload(id), entry.mod_revision, &entry.value));
         Ok(Response::new(v1::ListWorkloadsResponse {
@@ -84,28 +86,39 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Answer<v1::ListContainersResponse> {
         let request = request.into_inner();
         let filter = ContainerFilter::try_from(request.filter).map_err(status)?;
-        let (header, view) = self.view().await?;
-        let containers = if request.untracked {
-            self.untracked(&filter)
+        let mut unknown = Vec::new();
+        let (header, containers) = if request.untracked {
+            let (header, rows, not_known) = self.untracked(&filter).await.map_err(fleet_status)?;
+            unknown = not_known;
+            let row = |row: Value| v1::FleetRow {
+                json: row.to_string(),
+                ..v1::FleetRow::default()
+            };
+            (header, rows.into_iter().map(row).collect())
         } else {
-            let shown = view.joined();
-            shown
-                .iter()
-                .filter(|row| filter.passes(row))
-                .map(joined_row)
-                .collect()
+            let shown = containers(&self.keyspace, &self.reconcilers.absences, &filter).await;
+            let (header, rows) = shown.map_err(fleet_status)?;
+            (header, rows.iter().map(joined_row).collect())
         };
         Ok(Response::new(v1::ListContainersResponse {
             header: Some(header.into()),
             containers,
+            unknown,
         }))
     }
 
     async fn watch_containers(&self, request: Request<v1::WatchContainersRequest>) -> Answer<JoinedStream> {
         let slot = watch_slot(&request)?;
+        let label = watch_label(&request);
         let filter = ContainerFilter::try_from(request.into_inner().filter).map_err(status)?;
+        // Of hosts that are absent already; when others become so, their events tell.
+        let hosts = View::read_hosts(&self.keyspace).await;
+        let (_, mut hosts) = hosts.map_err(fleet_status)?;
+        self.reconcilers.absences.tell(&self.keyspace, &mut hosts).await;
+        let absent_since = hosts.absent_since;
         let watch = WatchRequest {
             snapshot: true,
+            label,
             ..WatchRequest::new(View::ranges())
         };
         let watch = self.keyspace.backend().watch(watch).await.map_err(status)?;
@@ -114,25 +127,15 @@ impl v1::fleet_server::Fleet for FleetService {
             slot,
             filter,
             self.metrics.clone(),
+            absent_since,
         )))
     }
 
     async fn list_hosts(&self, _: Request<v1::ListHostsRequest>) -> Answer<v1::ListHostsResponse> {
-        let (header, mut view) = self.view().await?;
-        // A host that its reconciler has not been able to write about yet is one all the same.
-        for (host, _) in self.reconcilers.snapshots() {
-            view.hosts.entry(host.clone()).or_insert_with(|| Entry {
-                value: Host::default(),
-                mod_revision: Revision(0),
-            });
-        }
-        let hosts = view
-            .hosts
-            .iter()
-            .map(|(host, entry)| self.host(&view, host, entry));
+        let (header, hosts) = self.hosts().await.map_err(fleet_status)?;
         Ok(Response::new(v1::ListHostsResponse {
             header: Some(header.into()),
-            hosts: hosts.collect(),
+            hosts,
         }))
     }
 
@@ -146,15 +149,18 @@ impl v1::fleet_server::Fleet for FleetService {
             }));
         }
         let (header, view) = self.view().await?;
-        let explanations = self.explanations(&view, &request.container, host.as_ref());
+        let told = self.reconcilers.verdicts(&view, host.as_ref());
+        let explanations = explanations(&view, &told.verdicts, &request.container, host.as_ref());
         if explanations.is_empty() {
             let container = &request.container;
-            return Err(not_found(
-                "container",
-                format!(
-                    "no host shows a container {container:?}; `tidewatch hosts` tells which hosts are looked at"
-                ),
-            ));
+            let mut message = format!(
+                "no host shows a container {container:?}; `tidewatch hosts` tells which hosts are looked at"
+            );
+            for unknown in &told.unknown {
+                message.push_str("; ");
+                message.push_str(unknown);
+            }
+            return Err(not_found("container", message));
         }
         Ok(Response::new(v1::ExplainResponse {
             header: Some(header.into()),
@@ -164,22 +170,31 @@ impl v1::fleet_server::Fleet for FleetService {
 
     async fn log(&self, request: Request<v1::LogRequest>) -> Answer<v1::LogResponse> {
         let request = request.into_inner();
-        let since = request.since.map(SystemTime::try_from).transpose();
-        let since = since.map_err(|error| {
-            status(Error::InvalidArgument {
-                what: "since",
-                reason: error.to_string(),
-            })
-        })?;
-        let workload = named("workload", &request.workload).map_err(status)?;
-        let query = LogQuery::new(since, workload, request.limit);
-        Ok(Response::new(query.run(&self.keyspace).await.map_err(status)?))
+        let query = LogQuery {
+            since: time("since", request.since)?,
+            until: time("until", request.until)?,
+            workload: named("workload", &request.workload).map_err(status)?,
+            limit: request.limit,
+        };
+        let log = query.run(&self.keyspace, &self.log_turns).await;
+        Ok(Response::new(log.map_err(status)?))
+    }
+
+    async fn report_host(&self, request: Request<v1::ReportHostRequest>) -> Answer<v1::ReportHostResponse> {
+        let taken = self
+            .reconcilers
+            .reports
+            .take(&self.keyspace, request.into_inner())
+            .await;
+        Ok(Response::new(taken.map_err(status)?))
     }
 }
 
 impl FleetService {
     async fn view(&self) -> Result<(Header, View), Status> {
-        View::read(&self.keyspace).await.map_err(fleet_status)
+        let (header, mut view) = View::read(&self.keyspace).await.map_err(fleet_status)?;
+        self.reconcilers.absences.tell(&self.keyspace, &mut view).await;
+        Ok((header, view))
     }
 
     async fn header(&self, revision: Revision) -> Result<Header, Status> {
@@ -187,29 +202,55 @@ impl FleetService {
         Ok(Header { keyspace, revision })
     }
 
-    fn untracked(&self, filter: &ContainerFilter) -> Vec<v1::FleetRow> {
-        let untracked = self.reconcilers.untracked(filter.host());
-        let shown = untracked
+    /// The containers that have no row, and why; and what is not known of that, for people.
+    ///
+    /// # Errors
+    /// Those of [`View::read_hosts`].
+    pub(crate) async fn untracked(
+        &self,
+        filter: &ContainerFilter,
+    ) -> Result<(Header, Vec<Value>, Vec<String>), tidewatch_fleet::Error> {
+        let (header, mut view) = View::read_hosts(&self.keyspace).await?;
+        self.reconcilers.absences.tell(&self.keyspace, &mut view).await;
+        let told = self.reconcilers.verdicts(&view, filter.host());
+        let shown = told
+            .verdicts
             .iter()
-            .filter(|(_, verdict)| filter.passes_state(verdict.state));
-        shown
-            .filter_map(|(host, verdict)| {
-                let reason = verdict.untracked()?;
-                let json = json!({
-                    "host": host,
-                    "container_id": verdict.container_id,
-                    "name": verdict.name,
-                    "image_ref": verdict.image_ref,
-                    "state": verdict.state,
-                    "reason": reason.name(),
-                    "message": reason.to_string(),
-                });
-                Some(v1::FleetRow {
-                    json: json.to_string(),
-                    ..v1::FleetRow::default()
-                })
+            .filter(|(_, verdict)| verdict.row.is_none() && filter.passes_state(verdict.state));
+        let rows = shown.map(|(host, verdict)| {
+            json!({
+                "host": host,
+                "container_id": verdict.container_id,
+                "name": verdict.name,
+                "image_ref": verdict.image_ref,
+                "state": verdict.state,
+                "reason": verdict.reason,
+                "message": verdict.message,
             })
-            .collect()
+        });
+        Ok((header, rows.collect(), told.unknown))
+    }
+
+    /// The hosts, with what is known beyond their keys.
+    ///
+    /// # Errors
+    /// Those of [`View::read_hosts`].
+    pub(crate) async fn hosts(&self) -> Result<(Header, Vec<v1::FleetRow>), tidewatch_fleet::Error> {
+        let (header, mut view) = View::read_hosts(&self.keyspace).await?;
+        self.reconcilers.absences.tell(&self.keyspace, &mut view).await;
+        // A host that its reconciler has not been able to write about yet is one all the same.
+        let names: Vec<_> = self.reconcilers.names().chain(hosts_in(&view)).cloned().collect();
+        for host in names {
+            view.hosts.entry(host).or_insert_with(|| Entry {
+                value: Host::default(),
+                mod_revision: Revision(0),
+            });
+        }
+        let hosts = view
+            .hosts
+            .iter()
+            .map(|(host, entry)| self.host(&view, host, entry));
+        Ok((header, hosts.collect()))
     }
 
     /// A host's key with what is known beyond it.
@@ -220,87 +261,90 @@ impl FleetService {
         told.extra.insert("alive".into(), json!(alive.is_some()));
         if let Some(alive) = alive {
             told.extra.insert("instance".into(), json!(alive.value.instance));
-        }
-        if let Some(snapshot) = self.reconcilers.snapshot(host.as_str()) {
-            let time = |time: Option<SystemTime>| {
-                time.map(|time| humantime::format_rfc3339_millis(time).to_string())
-            };
-            // What is known here is at least as new as what was written.
-            if let Some(reachable) = snapshot.reachable {
-                told.reachable = reachable;
-                told.since = time(snapshot.since).unwrap_or(told.since);
+            if !alive.value.by.is_empty() {
+                told.extra.insert("by".into(), json!(alive.value.by));
             }
-            told.error = trouble(&snapshot);
-            told.extra.insert(
-                "lag_ms".into(),
-                json!(u64::try_from(snapshot.lag.as_millis()).unwrap_or(u64::MAX)),
-            );
-            told.extra
-                .insert("last_sync".into(), json!(time(snapshot.last_sync)));
-            told.extra.insert("resyncs".into(), json!(snapshot.resyncs));
-            told.extra.insert("drift".into(), json!(snapshot.drift));
-            told.extra.insert("containers".into(), json!(snapshot.containers));
+        }
+        let time =
+            |time: Option<SystemTime>| time.map(|time| humantime::format_rfc3339_millis(time).to_string());
+        if let Some(report) = self.reconcilers.of(view, host) {
+            // What is told is at least as new as what was written.
+            if let Some(reachable) = report.reachable {
+                told.reachable = reachable;
+                told.since = time(report.since).unwrap_or(told.since);
+            }
+            told.error = report.error;
+            let lag_ms = u64::try_from(report.lag.as_millis()).unwrap_or(u64::MAX);
+            for (field, value) in [
+                ("lag_ms", json!(lag_ms)),
+                ("last_sync", json!(time(report.last_sync))),
+                ("resyncs", json!(report.resyncs)),
+                ("drift", json!(report.drift)),
+                ("containers", json!(report.containers)),
+            ] {
+                told.extra.insert(field.into(), value);
+            }
         } else if alive.is_none() {
             told.reachable = false;
-            "nobody reconciles this host".clone_into(&mut told.error);
+            told.since = time(self.reconcilers.absences.since(host)).unwrap_or_default();
+            "nobody reconciles this host; is its agent running, and can it reach this server?"
+                .clone_into(&mut told.error);
+        } else if entry.mod_revision == Revision(0) {
+            "its reconciler has claimed it, and not told yet how its Docker is".clone_into(&mut told.error);
         }
         row(&FleetKey::Host(host.clone()), entry.mod_revision, &told)
     }
-
-    fn explanations(&self, view: &View, container: &str, host: Option<&HostName>) -> Vec<v1::Explanation> {
-        let verdicts = self.reconcilers.explain(container, host);
-        let joined = view.joined();
-        let rows: BTreeMap<_, _> = joined.iter().map(|row| (row.key.as_str(), row)).collect();
-        let mut told: Vec<_> = verdicts
-            .iter()
-            .map(|(host, verdict)| explanation(&rows, host, verdict))
-            .collect();
-        // Rows of containers that no reconciler here sees: gone, or on a host of somebody else.
-        let wanted = container.trim_start_matches('/');
-        for row in &joined {
-            let meant =
-                row.name == wanted || (!row.container_id.is_empty() && row.container_id.starts_with(wanted));
-            let known = told.iter().any(|it| it.container_id == row.container_id);
-            if meant && !known && host.is_none_or(|host| *host == *row.host) {
-                told.push(remembered(row));
-            }
-        }
-        told
-    }
 }
 
-fn explanation(rows: &BTreeMap<&str, &JoinedRow>, host: &HostName, verdict: &Verdict) -> v1::Explanation {
-    let (found, reason, message) = match &verdict.outcome {
-        Outcome::Tracked { row: key, by } => {
-            let (reason, message) = bound_by(*by);
-            let row = rows.get(key.to_string().as_str()).copied().map(joined_row);
-            (row, reason, message.to_owned())
+fn time<T>(what: &'static str, time: Option<T>) -> Result<Option<SystemTime>, Status>
+where
+    T: TryInto<SystemTime, Error: Display>,
+{
+    let time = time.map(TryInto::try_into).transpose();
+    time.map_err(|error| {
+        let reason = error.to_string();
+        status(Error::InvalidArgument { what, reason })
+    })
+}
+
+fn explanations(
+    view: &View,
+    verdicts: &[(HostName, ContainerVerdict)],
+    container: &str,
+    host: Option<&HostName>,
+) -> Vec<v1::Explanation> {
+    let joined = view.joined();
+    let rows: BTreeMap<_, _> = joined.iter().map(|row| (row.key.as_str(), row)).collect();
+    let meant = verdicts.iter().filter(|(_, verdict)| verdict.is_about(container));
+    let mut told: Vec<_> = meant
+        .map(|(host, verdict)| explanation(&rows, host, verdict))
+        .collect();
+    // Rows of containers that no reconciler is known to see: gone, or on a host of which nothing is told.
+    let wanted = container.trim_start_matches('/');
+    for row in &joined {
+        let meant =
+            row.name == wanted || (!row.container_id.is_empty() && row.container_id.starts_with(wanted));
+        let known = told.iter().any(|it| it.container_id == row.container_id);
+        if meant && !known && host.is_none_or(|host| *host == *row.host) {
+            told.push(remembered(row));
         }
-        Outcome::Untracked(reason) => (None, reason.name(), reason.to_string()),
-    };
+    }
+    told
+}
+
+fn explanation(
+    rows: &BTreeMap<&str, &JoinedRow>,
+    host: &HostName,
+    verdict: &ContainerVerdict,
+) -> v1::Explanation {
+    let row = verdict.row.as_deref().and_then(|key| rows.get(key).copied());
     v1::Explanation {
         host: host.to_string(),
         container_id: verdict.container_id.clone(),
         name: verdict.name.clone(),
-        row: found,
-        reason: reason.to_owned(),
-        message,
-    }
-}
-
-fn bound_by(by: BoundBy) -> (&'static str, &'static str) {
-    match by {
-        BoundBy::Row => ("row", "the row has named this container before"),
-        BoundBy::DeployRow => ("deploy_row", "a deploy row names this container"),
-        BoundBy::Placeholder => (
-            "placeholder",
-            "a deploy row was waiting for its container, and this is it",
-        ),
-        BoundBy::Labels => ("labels", "its labels name the workload and the role"),
-        BoundBy::Plugin => (
-            "plugin",
-            "its kind of workload claims it, by Compose's labels or by its name",
-        ),
+        row: row.map(joined_row),
+        reason: verdict.reason.clone(),
+        message: verdict.message.clone(),
     }
 }
 
@@ -333,7 +377,8 @@ pub(super) fn joined_row(joined: &JoinedRow) -> v1::FleetRow {
     }
 }
 
-fn row(key: &FleetKey, revision: Revision, value: &impl Serialize) -> v1::FleetRow {
+/// A value of the fleet as it travels.
+pub(crate) fn row(key: &FleetKey, revision: Revision, value: &impl Serialize) -> v1::FleetRow {
     v1::FleetRow {
         key: key.to_string(),
         mod_revision: revision.0,

@@ -1,19 +1,20 @@
 //! The watch behind `ps --watch`: joined rows, as a snapshot and what changes after it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use futures_core::Stream;
-use tidewatch_core::{Batch, BatchKind, Ended, Revision, Watch};
-use tidewatch_fleet::{JoinedChange, JoinedRow, View};
+use tidewatch_core::{Batch, BatchKind, Ended, Event, EventKind, Revision, Watch};
+use tidewatch_fleet::{FleetKey, HostName, JoinedChange, JoinedRow, View};
 use tidewatch_proto::v1;
 use tidewatch_proto::v1::watch_containers_response::{RemovedRow, Response as Message};
 use tonic::Status;
 
-use super::filter::ContainerFilter;
 use super::fleet::joined_row;
 use crate::connection::WatchSlot;
+use crate::fleet::ContainerFilter;
 use crate::metrics::{Up, WatchMetrics};
 
 /// The joined rows that pass a filter, kept up to date.
@@ -40,6 +41,7 @@ impl JoinedStream {
         slot: Option<WatchSlot>,
         filter: ContainerFilter,
         metrics: WatchMetrics,
+        absent_since: BTreeMap<HostName, SystemTime>,
     ) -> Self {
         let position = watch.created();
         let created = Message::Created(v1::WatchCreated {
@@ -52,7 +54,7 @@ impl JoinedStream {
         Self {
             watch,
             filter,
-            view: View::default(),
+            view: empty(absent_since),
             shown: BTreeSet::new(),
             waiting: [created].into(),
             ended: false,
@@ -81,12 +83,15 @@ impl JoinedStream {
     fn take(&mut self, batch: &Batch) {
         let revision = batch.revision();
         match batch.kind() {
-            BatchKind::SnapshotBegin => self.view = View::default(),
+            BatchKind::SnapshotBegin => {
+                self.view = empty(std::mem::take(&mut self.view.absent_since));
+            }
             BatchKind::Snapshot => batch.iter().for_each(|event| self.view.put(&event.to_owned().kv)),
             BatchKind::SnapshotEnd => self.show_all(revision),
             BatchKind::Events => {
                 for event in batch {
                     let event = event.to_owned();
+                    self.note_absence(&event, batch.time());
                     for change in self.view.apply(event.kind, &event.kv) {
                         self.show(change, revision);
                     }
@@ -97,6 +102,15 @@ impl JoinedStream {
                 self.waiting
                     .push_back(Message::Progress(v1::WatchProgress { revision }));
             }
+        }
+    }
+
+    /// Since when a host's rows read as unknown is when its key went.
+    fn note_absence(&mut self, event: &Event, time: Option<SystemTime>) {
+        if let (EventKind::Delete, Some(time)) = (event.kind, time)
+            && let Some(Ok(FleetKey::Alive(host))) = FleetKey::parse(&event.kv.key)
+        {
+            self.view.absent_since.insert(host, time);
         }
     }
 
@@ -144,6 +158,13 @@ impl JoinedStream {
         self.metrics.ended(ended.reason.name());
         self.waiting.push_back(Message::Ended(ended.into()));
     }
+}
+
+/// A view of nothing that knows since when hosts are absent.
+fn empty(absent_since: BTreeMap<HostName, SystemTime>) -> View {
+    let mut view = View::default();
+    view.absent_since = absent_since;
+    view
 }
 
 impl Stream for JoinedStream {

@@ -1,31 +1,37 @@
-//! The native gRPC services.
+//! The gRPC services: the native ones here, etcd's from `tidewatch-etcd-api`.
 
 mod admin;
 mod backup;
-mod filter;
+mod directives;
+mod etcd;
 mod fleet;
 mod health;
 mod joined;
 mod keyspace;
-mod log;
 mod watch;
+mod watcher;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use tidewatch_core::Clock;
 use tidewatch_proto::{FILE_DESCRIPTOR_SET, error, v1};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use admin::AdminService;
-use fleet::FleetService;
+pub(crate) use directives::DirectivesService;
+pub(crate) use fleet::{FleetService, row as fleet_row};
 pub(crate) use health::Health;
 use keyspace::KeyspaceService;
 use watch::WatchService;
 
 use crate::connection::{Connection, WatchSlot};
+use crate::fleet::LogTurns;
 use crate::metrics::WatchMetrics;
+use crate::readiness::Readiness;
 use crate::reconciler::Reconcilers;
 use crate::store::Store;
 
@@ -35,45 +41,66 @@ type Answer<T> = Result<Response<T>, Status>;
 /// What the services need.
 pub(crate) struct Services {
     pub(crate) store: Store,
+    pub(crate) directives: DirectivesService,
     pub(crate) reconcilers: Arc<Reconcilers>,
     pub(crate) health: Health,
     pub(crate) metrics: WatchMetrics,
     /// When the server began to serve.
     pub(crate) started: SystemTime,
+    pub(crate) clock: Arc<dyn Clock>,
     /// The largest message that is accepted, in bytes.
     pub(crate) max_request_bytes: usize,
+    /// Where the server listens, for etcd's clients that ask for it.
+    pub(crate) local_addr: SocketAddr,
+    /// How often etcd's idle watches are told how far they are.
+    pub(crate) progress_interval: Duration,
+    pub(crate) readiness: Readiness,
+    pub(crate) log_turns: LogTurns,
 }
 
 impl Services {
+    /// What is told about the fleet, for the other faces.
+    pub(crate) fn fleet(&self) -> FleetService {
+        FleetService {
+            keyspace: self.store.keyspace.clone(),
+            reconcilers: self.reconcilers.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            log_turns: self.log_turns.clone(),
+        }
+    }
+
     /// All services, as routes.
     pub(crate) fn into_router(self) -> Router {
         let max = self.max_request_bytes;
+        let etcd = etcd::api(&self);
         let keyspace = KeyspaceService {
             keyspace: self.store.keyspace.clone(),
         };
         let watch = WatchService {
             keyspace: self.store.keyspace.clone(),
             metrics: self.metrics.clone(),
+            max_request_bytes: max,
         };
-        let fleet = FleetService {
-            keyspace: self.store.keyspace.clone(),
-            reconcilers: self.reconcilers.clone(),
-            metrics: self.metrics,
-        };
+        let fleet = self.fleet();
         let admin = AdminService {
             store: self.store,
             reconcilers: self.reconcilers,
             started: self.started,
+            clock: self.clock,
         };
-        Routes::new(self.health.service())
+        let routes = Routes::new(self.health.service())
             .add_service(reflection().build_v1().expect(DESCRIPTORS_FIT))
             // Most tools still ask for this one.
             .add_service(reflection().build_v1alpha().expect(DESCRIPTORS_FIT))
             .add_service(v1::keyspace_server::KeyspaceServer::new(keyspace).max_decoding_message_size(max))
-            .add_service(v1::watch_server::WatchServer::new(watch).max_decoding_message_size(max))
+            .add_service(watch)
             .add_service(v1::fleet_server::FleetServer::new(fleet).max_decoding_message_size(max))
-            .add_service(v1::admin_server::AdminServer::new(admin).max_decoding_message_size(max))
-            .into_axum_router()
+            .add_service(
+                v1::directives_server::DirectivesServer::new(self.directives).max_decoding_message_size(max),
+            )
+            .add_service(v1::admin_server::AdminServer::new(admin).max_decoding_message_size(max));
+        etcd.add_to(routes).into_axum_router()
     }
 }
 
@@ -86,6 +113,11 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 /// Why building it cannot fail.
 const DESCRIPTORS_FIT: &str = "the descriptors were made by the compiler that made the services";
+
+/// For whom a watch is that a request asks for, for operators.
+fn watch_label<T>(request: &Request<T>) -> Option<Arc<str>> {
+    request.extensions().get::<Connection>().map(Connection::label)
+}
 
 /// Takes room for a watch on the connection that a request came on.
 fn watch_slot<T>(request: &Request<T>) -> Result<Option<WatchSlot>, Status> {

@@ -5,12 +5,16 @@
 //! | `GET /healthz` | 200 as long as the process can answer |
 //! | `GET /readyz` | 200 while serving; 503 with the reason while recovering and draining |
 //! | `GET /metrics` | the metrics, in Prometheus' text form (`OpenMetrics`) |
+//! | `GET /api/v1/…` | the fleet as JSON; see [`api`] |
 //!
 //! Everything else is 404. Errors are `application/problem+json`.
 
+pub(crate) mod api;
 mod gate;
 mod host;
+mod origin;
 mod problem;
+mod restrict;
 mod track;
 
 use std::sync::Arc;
@@ -21,6 +25,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
+use tidewatch_proto::error;
 use tonic::Status;
 
 pub(crate) use gate::Gate;
@@ -29,7 +34,7 @@ use problem::Problem;
 pub(crate) use track::InFlight;
 
 use crate::metrics::Metrics;
-use crate::readiness::{Readiness, Stage};
+use crate::readiness::Readiness;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -41,9 +46,10 @@ pub(crate) struct HttpState {
 }
 
 /// Adds the HTTP routes to `grpc`, and around all of them what every request passes through.
-pub(crate) fn router(grpc: Router, state: &HttpState) -> Router {
+pub(crate) fn router(grpc: Router, api: Router, state: &HttpState) -> Router {
     let routes = grpc
         .layer(middleware::from_fn(only_grpc))
+        .merge(api)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(state.readiness.clone()))
         .route("/metrics", get(metrics).with_state(state.metrics.clone()))
@@ -69,11 +75,16 @@ fn layered(routes: Router, state: &HttpState) -> Router {
             (state.metrics.clone(), state.in_flight.clone()),
             track::track,
         ))
-        // Outermost: what is refused for its name is not looked at, and its path becomes no label.
+        // Outside of it: what is refused for its origin or name is not looked at, and its path becomes no label.
         .layer(middleware::from_fn_with_state(
-            (state.host_rule, state.metrics.clone()),
+            (state.host_rule.clone(), state.metrics.clone()),
+            origin::check_origin,
+        ))
+        .layer(middleware::from_fn_with_state(
+            (state.host_rule.clone(), state.metrics.clone()),
             host::check_host,
         ))
+        .layer(middleware::from_fn(restrict::restrict))
 }
 
 async fn healthz() -> &'static str {
@@ -81,11 +92,9 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    match readiness.stage() {
-        Stage::Serving => "ok\n".into_response(),
-        stage => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the server is {stage}")).into_response()
-        }
+    match readiness.obstacle() {
+        None => "ok\n".into_response(),
+        Some(obstacle) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, obstacle).into_response(),
     }
 }
 
@@ -112,7 +121,7 @@ async fn not_found(request: Request) -> Response {
 
 async fn not_ready(request: Request) -> Response {
     if is_grpc(request.headers()) {
-        return Status::unavailable("the server is recovering").into_http::<axum::body::Body>();
+        return error::unavailable("the server is recovering").into_http::<axum::body::Body>();
     }
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is recovering").into_response()
 }
@@ -153,13 +162,16 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::config::Config;
+    use crate::readiness::Stage;
 
     fn state() -> HttpState {
+        let config = Config::default();
         HttpState {
             readiness: Readiness::new(),
             metrics: Arc::new(Metrics::new(SystemClock::shared())),
             in_flight: InFlight::default(),
-            host_rule: HostRule::LoopbackOnly,
+            host_rule: HostRule::new(config.listen, &config),
         }
     }
 
@@ -194,8 +206,13 @@ mod tests {
             (status.code(), status.message()),
             (tonic::Code::Unavailable, "the server is recovering")
         );
+        let told = error::from_status(&status);
+        assert!(
+            matches!(told, Some(tidewatch_core::Error::Unavailable(_))),
+            "without it a client would have to take the outcome of a write for unknown: {told:?}"
+        );
 
-        gate.open(router(Router::new(), &state));
+        gate.open(router(Router::new(), Router::new(), &state));
         state.readiness.advance(Stage::Serving);
         assert_eq!(
             get(&gate.router(), "/readyz", "text/plain").await.status(),
@@ -210,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_drains_is_alive_and_not_ready() {
         let state = state();
-        let router = router(Router::new(), &state);
+        let router = router(Router::new(), Router::new(), &state);
         state.readiness.advance(Stage::Draining);
         assert_eq!(
             get(&router, "/healthz", "text/plain").await.status(),

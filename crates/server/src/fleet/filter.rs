@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tidewatch_core::Error;
-use tidewatch_fleet::{HostName, JoinedRow, State, WorkloadId};
+use tidewatch_fleet::{HostName, JoinedRow, Role, State, WorkloadId};
 use tidewatch_proto::v1;
 
 /// A filter of containers; what is none passes everything.
@@ -13,17 +13,46 @@ pub(crate) struct ContainerFilter {
     workload: Option<WorkloadId>,
     host: Option<HostName>,
     state: Option<State>,
+    role: Option<Role>,
+    labels: Vec<Label>,
+}
+
+/// A label that a container must have.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    name: String,
+    /// None: whatever it says.
+    value: Option<String>,
 }
 
 impl ContainerFilter {
+    /// Only containers of a role.
+    pub(crate) fn of_role(mut self, role: Option<Role>) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// Only containers with all of these labels.
+    pub(crate) fn labelled(mut self, labels: Vec<Label>) -> Self {
+        self.labels = labels;
+        self
+    }
+
     pub(crate) fn passes(&self, row: &JoinedRow) -> bool {
         self.workload.as_ref().is_none_or(|id| *id == row.workload_id)
             && self.host.as_ref().is_none_or(|host| *host == *row.host)
+            && self.role.as_ref().is_none_or(|role| *role == row.role)
+            && self.labels.iter().all(|label| label.is_of(row))
             && self.passes_state(row.state)
     }
 
     pub(crate) fn passes_state(&self, state: State) -> bool {
         self.state.is_none_or(|wanted| wanted == state)
+    }
+
+    /// The only workload that is meant.
+    pub(crate) fn workload(&self) -> Option<&WorkloadId> {
+        self.workload.as_ref()
     }
 
     pub(crate) fn host(&self) -> Option<&HostName> {
@@ -40,6 +69,33 @@ impl TryFrom<Option<v1::ContainerFilter>> for ContainerFilter {
             workload: named("workload", &wire.workload)?,
             host: named("host", &wire.host)?,
             state: state(&wire.state)?,
+            ..Self::default()
+        })
+    }
+}
+
+impl Label {
+    fn is_of(&self, row: &JoinedRow) -> bool {
+        let found = row.labels.get(&self.name);
+        found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found))
+    }
+}
+
+impl FromStr for Label {
+    type Err = String;
+
+    /// Reads `name=value`, or a name alone.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        if name.is_empty() {
+            return Err("a label looks like NAME=VALUE, or NAME alone for any value".to_owned());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            value,
         })
     }
 }

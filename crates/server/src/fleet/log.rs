@@ -8,11 +8,15 @@ use tidewatch_core::watch::{EndReason, Start, View as Parts, WatchRequest};
 use tidewatch_core::{Batch, BatchKind, Error, Event, EventKind, Keyspace, Revision, Status};
 use tidewatch_fleet::{LogEntry, View, WorkloadId};
 use tidewatch_proto::v1;
+use tokio::sync::Semaphore;
 
-/// How many entries are returned unless the caller says otherwise, and at most: more does not help
-/// people, and programs have watches.
+use super::attempt::MAX_ATTEMPTS;
+
+/// How many entries are returned unless the caller says otherwise.
 const DEFAULT_ENTRIES: u32 = 1000;
-const MAX_ENTRIES: u32 = 10_000;
+
+/// How many are returned at most: more does not help people, and programs have watches.
+pub(crate) const MAX_ENTRIES: u32 = 10_000;
 
 /// The most bytes of values in the entries that are returned; the newest ones count. Clients accept
 /// 64 MiB, and a value is in two entries: the one that wrote it and the one that replaced it.
@@ -25,9 +29,19 @@ const PROGRESS: Duration = Duration::from_millis(100);
 /// After how many batches other tasks get a turn: reading history waits for nothing by itself.
 const BATCHES_PER_TURN: u32 = 256;
 
-/// How often a read starts over because compaction overtook it. Once is rare; this often means that
-/// the history is shorter than a read takes.
-const MAX_ATTEMPTS: usize = 4;
+/// How many logs are read at a time; further ones wait for their turn. Each reads the whole history, and holds
+/// what it found until then.
+const MAX_READERS: usize = 4;
+
+/// The turns of those who read the log. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct LogTurns(Arc<Semaphore>);
+
+impl Default for LogTurns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_READERS)))
+    }
+}
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,29 +49,34 @@ const MAX_ATTEMPTS: usize = 4;
 struct Overtaken;
 
 /// What is asked for.
-#[derive(Clone, Debug)]
-pub(super) struct LogQuery {
-    since: Option<SystemTime>,
-    workload: Option<WorkloadId>,
-    limit: usize,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogQuery {
+    pub(crate) since: Option<SystemTime>,
+    pub(crate) until: Option<SystemTime>,
+    pub(crate) workload: Option<WorkloadId>,
+    /// The most entries; 0: as many as are usual.
+    pub(crate) limit: u32,
 }
 
 impl LogQuery {
-    pub(super) fn new(since: Option<SystemTime>, workload: Option<WorkloadId>, limit: u32) -> Self {
-        let limit = if limit == 0 {
-            DEFAULT_ENTRIES
-        } else {
-            limit.min(MAX_ENTRIES)
+    fn entries(&self) -> usize {
+        let entries = match self.limit {
+            0 => DEFAULT_ENTRIES,
+            limit => limit.min(MAX_ENTRIES),
         };
-        Self {
-            since,
-            workload,
-            limit: limit as usize,
-        }
+        entries as usize
+    }
+
+    /// Whether something of this time is asked for. What has no time is: nobody can tell.
+    fn covers(&self, time: Option<SystemTime>) -> bool {
+        time.is_none_or(|time| {
+            self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
+        })
     }
 
     /// Reads the history as it is now, oldest first.
-    pub(super) async fn run(self, keyspace: &Keyspace) -> Result<v1::LogResponse, Error> {
+    pub(crate) async fn run(self, keyspace: &Keyspace, turns: &LogTurns) -> Result<v1::LogResponse, Error> {
+        let _turn = turns.0.acquire().await.map_err(|_| Error::Closed)?;
         let mut status = keyspace.status().await?;
         for _ in 0..MAX_ATTEMPTS {
             if let Some(log) = self.clone().read(keyspace, &status).await? {
@@ -131,9 +150,7 @@ impl Log {
             return;
         }
         self.begins = self.begins.or(batch.time());
-        if let (Some(since), Some(time)) = (self.query.since, batch.time())
-            && time < since
-        {
+        if !self.query.covers(batch.time()) {
             return;
         }
         for event in batch {
@@ -151,7 +168,7 @@ impl Log {
     fn push(&mut self, entry: v1::LogEntry) {
         self.bytes += bytes(&entry);
         self.entries.push_back(entry);
-        while self.entries.len() > self.query.limit || self.bytes > MAX_BYTES {
+        while self.entries.len() > self.query.entries() || self.bytes > MAX_BYTES {
             let Some(oldest) = self.entries.pop_front() else {
                 break;
             };
@@ -208,11 +225,26 @@ fn message(entry: LogEntry, event: &Event) -> v1::LogEntry {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_log_is_read_when_it_is_its_turn() {
+        let keyspace = Keyspace::memory();
+        let driver = tokio::spawn(keyspace.driver());
+        let turns = LogTurns::default();
+        let taken: Vec<_> = (0..MAX_READERS).map(|_| turns.0.try_acquire().unwrap()).collect();
+        let mut log = Box::pin(LogQuery::default().run(&keyspace, &turns));
+        assert!((&mut log).now_or_never().is_none());
+        drop(taken);
+        assert_eq!(log.await.unwrap().entries.len(), 0);
+        driver.abort();
+    }
 
     #[test]
     fn a_log_of_large_values_keeps_the_newest_that_fit_and_says_that_there_are_more() {
-        let mut log = Log::new(LogQuery::new(None, None, 0));
+        let mut log = Log::new(LogQuery::default());
         for revision in 1..=100 {
             log.push(v1::LogEntry {
                 revision,
@@ -227,7 +259,10 @@ mod tests {
 
     #[test]
     fn a_log_keeps_as_many_entries_as_were_asked_for() {
-        let mut log = Log::new(LogQuery::new(None, None, 2));
+        let mut log = Log::new(LogQuery {
+            limit: 2,
+            ..LogQuery::default()
+        });
         for revision in 1..=2 {
             log.push(v1::LogEntry {
                 revision,
