@@ -20,7 +20,7 @@ pub(crate) fn of(time: SystemTime) -> String {
 }
 
 /// `45s`, `12m`, `3h20m`, `2d4h`, `30d`.
-fn short(age: Duration) -> String {
+pub(crate) fn short(age: Duration) -> String {
     let seconds = age.as_secs();
     match seconds {
         0..MINUTE => format!("{seconds}s"),

@@ -77,21 +77,31 @@ Examples:
 /// The options that only commands which ask a server know.
 const GLOBAL_IDS: [&str; 3] = ["endpoint", "token_file", "output"];
 
-/// Commands that ask no server.
-const LOCAL_COMMANDS: [&str; 3] = ["serve", "restore", "completions"];
+/// Commands that ask no server as the others do, with the options of those that they do not know.
+const LOCAL_COMMANDS: [(&str, &[&str]); 4] = [
+    ("serve", &GLOBAL_IDS),
+    // It names its server in its own way, and shows it a token all the same.
+    ("agent", &["endpoint", "output"]),
+    ("restore", &GLOBAL_IDS),
+    ("completions", &GLOBAL_IDS),
+];
 
 /// The whole command line, for the parser and for completions.
 pub(crate) fn definition() -> clap::Command {
     let definition = Args::command();
     // An option of its own keeps the global one of that name from being handed down; hidden, it does not clutter the help.
-    let hidden: Vec<_> = definition
+    let global: Vec<_> = definition
         .get_arguments()
-        .filter(|arg| GLOBAL_IDS.contains(&arg.get_id().as_str()))
         .map(|arg| arg.clone().global(false).hide(true))
         .collect();
-    LOCAL_COMMANDS.into_iter().fold(definition, |definition, name| {
-        definition.mut_subcommand(name, |local| local.args(hidden.clone()))
-    })
+    LOCAL_COMMANDS
+        .into_iter()
+        .fold(definition, |definition, (name, unknown)| {
+            let hidden = global
+                .iter()
+                .filter(|arg| unknown.contains(&arg.get_id().as_str()));
+            definition.mut_subcommand(name, |local| local.args(hidden))
+        })
 }
 
 /// Reads the command line; ends the process, with advice, if it makes no sense.
@@ -108,11 +118,14 @@ pub(crate) fn parse() -> Args {
 fn conflict(matches: &ArgMatches) -> Option<String> {
     let (name, of_command) = matches.subcommand()?;
     let given = |matches: &ArgMatches, id| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let is_local = LOCAL_COMMANDS.contains(&name);
-    let mut of_others = GLOBAL_IDS.into_iter().filter(|_| is_local);
-    if let Some(id) = of_others.find(|id| given(matches, id) || given(of_command, id)) {
+    let unknown = LOCAL_COMMANDS.iter().find(|(local, _)| *local == name);
+    let mut unknown = unknown.into_iter().flat_map(|(_, unknown)| *unknown);
+    if let Some(id) = unknown.find(|id| given(matches, id) || given(of_command, id)) {
         let flag = id.replace('_', "-");
-        return Some(format!("`{name}` asks no server: --{flag} means nothing to it"));
+        return Some(match name {
+            "agent" => format!("`agent` names its server with --server: --{flag} means nothing to it"),
+            _ => format!("`{name}` asks no server: --{flag} means nothing to it"),
+        });
     }
     // An engine that the environment names gives way to the flag.
     if name == "serve" && given(of_command, "docker") && given(of_command, "no_docker") {

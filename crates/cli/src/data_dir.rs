@@ -1,6 +1,6 @@
 //! Where the server keeps its data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
 
@@ -16,6 +16,11 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// The directory that was named.
+    pub(crate) fn named(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
+
     /// The directory that was named, else the usual one.
     pub(crate) fn path(&self) -> Result<PathBuf> {
         if let Some(path) = &self.data_dir {

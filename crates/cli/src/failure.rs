@@ -168,6 +168,9 @@ fn hint_for(error: &Error) -> Option<&'static str> {
         }
         Error::Closed => Some("the server is shutting down; try again when it is back"),
         Error::PermissionDenied { .. } => Some("name a token with `--token-file`, or in TIDEWATCH_TOKEN"),
+        Error::LimitExceeded { what, .. } if what.starts_with("watche") => {
+            Some("`tidewatch watchers ls` shows who watches; end those that nobody needs, or raise the limit")
+        }
         Error::OutcomeUnknown(_) => Some("the change may have been made: look before you try again"),
         _ => None,
     }

@@ -2,51 +2,119 @@
 
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use rustix::process::{Signal, getpid};
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::disposition::Dispositions;
 use crate::exit;
 use crate::failure::Result;
 
-/// The first SIGINT (Ctrl-C) or SIGTERM, from now on. The second one ends the process at once, whatever
-/// it hangs in.
+/// SIGINT (Ctrl-C) and SIGTERM, from now on.
 pub(crate) struct Signals {
-    first: oneshot::Receiver<&'static str>,
+    told: mpsc::UnboundedReceiver<&'static str>,
 }
 
 impl Signals {
-    /// Takes the signals over. From now on they do not end the process by themselves.
+    /// Takes the signals over. From now on the first one does not end the process by itself; the second one does, at once,
+    /// whatever it hangs in.
     pub(crate) fn new() -> Result<Self> {
-        let take = |kind| signal(kind).context("failed to listen for signals");
-        let mut interrupt = take(SignalKind::interrupt())?;
-        let mut terminate = take(SignalKind::terminate())?;
-        let (tell, first) = oneshot::channel();
+        let mut taken = Taken::new()?;
+        let (tell, told) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            let _ = tell.send(either(&mut interrupt, &mut terminate).await);
-            either(&mut interrupt, &mut terminate).await;
+            let _ = tell.send(taken.next().await);
+            taken.next().await;
             std::process::exit(exit::FAILED.into());
         });
-        Ok(Self { first })
+        Ok(Self { told })
     }
 
-    /// Waits for the first signal, and tells its name. Not to be called again after that.
+    /// Waits for the next signal, and tells its name.
     ///
     /// # Cancel safety
     /// Safe: a signal is either returned or still there for the next call.
     pub(crate) async fn next(&mut self) -> &'static str {
-        match (&mut self.first).await {
-            Ok(name) => name,
+        match self.told.recv().await {
+            Some(name) => name,
             // Only when the runtime ends, and this with it.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+struct Taken {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+impl Taken {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: take(SignalKind::interrupt())?,
+            terminate: take(SignalKind::terminate())?,
+        })
     }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// What asks a command to end that has started a program, which must not be left behind: SIGINT, SIGTERM, and from a
+/// terminal also SIGQUIT (Ctrl-\) and SIGHUP (it goes away). None of them ends the process.
+pub(crate) struct ParentSignals {
+    taken: Taken,
+    quit: Option<unix::Signal>,
+    hangup: Option<unix::Signal>,
+}
+
+impl ParentSignals {
+    /// Takes the signals over. A SIGQUIT or SIGHUP that was ignored, as under `nohup`, still is.
+    pub(crate) fn new() -> Result<Self> {
+        let own = Dispositions::of(getpid());
+        let unless_ignored = |signal, kind| {
+            let is_ignored = own.as_ref().is_some_and(|own| own.ignores(signal));
+            if is_ignored {
+                Ok(None)
+            } else {
+                take(kind).map(Some)
+            }
+        };
+        Ok(Self {
+            quit: unless_ignored(Signal::QUIT, SignalKind::quit())?,
+            hangup: unless_ignored(Signal::HUP, SignalKind::hangup())?,
+            taken: Taken::new()?,
+        })
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    /// Safe: a signal is either returned or still there for the next call.
+    pub(crate) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.taken.interrupt.recv() => Signal::INT,
+            _ = self.taken.terminate.recv() => Signal::TERM,
+            () = received(&mut self.quit) => Signal::QUIT,
+            () = received(&mut self.hangup) => Signal::HUP,
+        }
+    }
+}
+
+async fn received(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn take(kind: SignalKind) -> Result<unix::Signal> {
+    Ok(signal(kind).context("failed to listen for signals")?)
 }
 
 /// Resolves when nobody reads stdout any more.

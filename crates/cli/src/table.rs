@@ -118,6 +118,15 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{ending}")
 }
 
+/// A size in the largest unit in which it is at least one.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 fn width(text: &str) -> usize {
     text.chars().count()
 }
@@ -172,5 +181,17 @@ mod tests {
         );
         table.row(["web".into(), "stopped".into()]);
         assert_eq!(written(&mut table, false), "web        stopped\n");
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_fits() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (2 << 30, "2.0 GiB"),
+        ] {
+            assert_eq!(size(bytes), shown);
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! `tidewatch log`: what changed in the fleet.
 
-use std::time::{Duration, SystemTime};
-
 use serde::Serialize;
 use serde_json::Value;
 use tidewatch_client::{EventKind, LogEntry, LogQuery};
 use tidewatch_core::{Clock as _, SystemClock};
-use tidewatch_fleet::WorkloadId;
+use tidewatch_fleet::{Moment, WorkloadId};
 
 use crate::connection::Connection;
 use crate::entry::timestamp;
@@ -20,8 +18,11 @@ use crate::output::Format;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Only what happened since then: how long ago, or a time (RFC 3339, UTC)
-    #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<Since>,
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+    /// Only what had happened by then, likewise; a time lasts as long as its last digit, a second or less
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
     /// Only of this workload
     #[arg(long, value_name = "ID")]
     workload: Option<WorkloadId>,
@@ -33,12 +34,14 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   tidewatch log --since 1h
-  tidewatch log --since 2026-03-01T03:00:00Z --workload shop
+  tidewatch log --since 2026-03-01T03:00:00Z --until 2026-03-01T03:15:00Z --workload shop
   tidewatch log --output json | jq -r .key";
 
 pub(crate) async fn run(args: &Args, connection: Connection) -> Result {
+    let now = SystemClock.system_time();
     let query = LogQuery {
-        since: args.since.map(Since::time),
+        since: args.since.map(|since| since.first(now)),
+        until: args.until.map(|until| until.last(now)),
         workload: args
             .workload
             .as_ref()
@@ -113,32 +116,4 @@ impl<'a> Line<'a> {
             prev_value: &entry.prev_value,
         }
     }
-}
-
-/// From when on.
-#[derive(Clone, Copy, Debug)]
-enum Since {
-    Ago(Duration),
-    At(SystemTime),
-}
-
-impl Since {
-    fn time(self) -> SystemTime {
-        match self {
-            // Longer ago than there is time: from the beginning.
-            Self::Ago(ago) => SystemClock
-                .system_time()
-                .checked_sub(ago)
-                .unwrap_or(SystemTime::UNIX_EPOCH),
-            Self::At(time) => time,
-        }
-    }
-}
-
-fn since(text: &str) -> Result<Since, String> {
-    let ago = || humantime::parse_duration(text).map(Since::Ago);
-    let at = || humantime::parse_rfc3339_weak(text).map(Since::At);
-    ago()
-        .or_else(|_| at())
-        .map_err(|_| "it looks like `90s`, `1h`, `2days` or `2026-03-01T03:00:00Z`".to_owned())
 }

@@ -1,8 +1,10 @@
 //! The subcommands, a file each.
 
+mod agent;
 mod backup;
 mod completions;
 mod del;
+mod directives;
 mod explain;
 mod get;
 mod hosts;
@@ -13,7 +15,9 @@ mod put;
 mod restore;
 mod serve;
 mod status;
+mod wait;
 mod watch;
+mod watchers;
 mod workload;
 
 use anyhow::Context as _;
@@ -25,17 +29,21 @@ use crate::failure::Result;
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
+    Agent(agent::Args),
     Ps(ps::Args),
     Explain(explain::Args),
     Hosts(hosts::Args),
     Log(log::Args),
     Workload(workload::Args),
+    Wait(wait::Args),
+    Directives(directives::Args),
     Get(get::Args),
     Put(put::Args),
     Del(del::Args),
     Ls(ls::Args),
     Watch(watch::Args),
+    Watchers(watchers::Args),
     Status(status::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -47,16 +55,22 @@ impl Command {
     pub(crate) fn run(self, global: Global) -> Result {
         match self {
             Self::Serve(args) => serve::run(&args),
+            Self::Agent(args) => agent::run(&args, global.token_file.as_deref()),
             Self::Ps(args) => ask(global, async |connection| ps::run(&args, connection).await),
             Self::Explain(args) => ask(global, async |connection| explain::run(&args, connection).await),
             Self::Hosts(args) => ask(global, async |connection| hosts::run(&args, connection).await),
             Self::Log(args) => ask(global, async |connection| log::run(&args, connection).await),
             Self::Workload(args) => ask(global, async |connection| workload::run(&args, connection).await),
+            Self::Wait(args) => ask(global, async |connection| wait::run(&args, connection).await),
+            Self::Directives(args) => ask(global, async |connection| {
+                directives::run(&args, connection).await
+            }),
             Self::Get(args) => ask(global, async |connection| get::run(&args, connection).await),
             Self::Put(args) => ask(global, async |connection| put::run(&args, connection).await),
             Self::Del(args) => ask(global, async |connection| del::run(&args, connection).await),
             Self::Ls(args) => ask(global, async |connection| ls::run(&args, connection).await),
             Self::Watch(args) => ask(global, async |connection| watch::run(&args, connection).await),
+            Self::Watchers(args) => ask(global, async |connection| watchers::run(&args, connection).await),
             Self::Status(args) => ask(global, async |connection| status::run(&args, connection).await),
             Self::Backup(args) => ask(global, async |connection| backup::run(&args, connection).await),
             Self::Restore(args) => restore::run(&args),

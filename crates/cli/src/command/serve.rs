@@ -1,15 +1,17 @@
 //! `tidewatch serve`: the server.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
-use tidewatch_server::{Adopt, Config, DockerEndpoint, Error, ErrorClass, Server};
+use tidewatch_server::{Config, EtcdConfig, Server};
 
 use crate::data_dir::DataDir;
-use crate::failure::{Failure, Result, note};
+use crate::docker::{DockerArgs, judge};
+use crate::etcd::EtcdArgs;
+use crate::failure::{Result, note};
 use crate::signal::Signals;
-use crate::{exit, trace};
+use crate::trace;
 
 /// Run the server: shows what Docker runs here, and keeps the keyspace
 ///
@@ -29,32 +31,27 @@ pub(crate) struct Args {
     listen: SocketAddr,
     #[command(flatten)]
     data_dir: DataDir,
-    /// The Docker engines to watch [default: `DOCKER_HOST`, else the usual socket]
-    #[arg(long, value_name = "[NAME=]URL", env = "TIDEWATCH_DOCKER", value_delimiter = ',', value_parser = docker)]
-    docker: Vec<DockerEndpoint>,
+    #[command(flatten)]
+    docker: DockerArgs,
     /// Watch no Docker engine
     #[arg(long)]
     no_docker: bool,
-    /// What this host is called in the fleet [default: the machine's name]
-    #[arg(long, value_name = "NAME", env = "TIDEWATCH_HOST_NAME")]
-    host_name: Option<String>,
-    /// The address at which others reach the ports that containers publish here
-    #[arg(long, value_name = "A", env = "TIDEWATCH_HOST_ADDRESS")]
-    host_address: Option<String>,
-    /// Which containers without labels of ours get rows: those of Docker Compose, or none
+    /// A name under which clients reach the server, through a proxy for instance; can be repeated
     #[arg(
         long,
-        value_name = "WHICH",
-        env = "TIDEWATCH_ADOPT",
-        default_value = "compose"
+        value_name = "NAME",
+        env = "TIDEWATCH_ALLOWED_HOST",
+        value_delimiter = ','
     )]
-    adopt: AdoptArg,
+    allowed_host: Vec<String>,
     /// Listen on an address that others can reach although nothing keeps them out
     #[arg(long)]
     insecure: bool,
     /// Check the settings, and end
     #[arg(long)]
     check_config: bool,
+    #[command(flatten)]
+    etcd: EtcdArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -64,32 +61,13 @@ TIDEWATCH_LOG=warn,tidewatch_docker=debug.
 Examples:
   tidewatch serve
   tidewatch serve --docker web1=tcp://10.0.0.5:2375,web2=tcp://10.0.0.6:2375
-  tidewatch serve --listen 127.0.0.1:0 --data-dir ./data --no-docker";
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AdoptArg {
-    Compose,
-    None,
-}
+  tidewatch serve --docker 'web1=ssh://ops@10.0.0.5,web2=https://10.0.0.6:2376?certs=/etc/web2'
+  tidewatch serve --listen 127.0.0.1:0 --data-dir ./data --no-docker
+  tidewatch serve --etcd etcd-1:2379,etcd-2:2379,etcd-3:2379 --etcd-namespace /fleet/";
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "it looks like `127.0.0.1:7480` or `[::1]:7480`".to_owned())
-}
-
-/// `[NAME=]URL`. A `=` behind the scheme belongs to the URL.
-fn docker(text: &str) -> Result<DockerEndpoint, String> {
-    let (name, url) = match text.split_once('=') {
-        Some((name, url)) if !name.contains("://") => (Some(name.to_owned()), url),
-        _ => (None, text),
-    };
-    if name.as_deref() == Some("") || url.is_empty() {
-        return Err("it looks like `unix:///var/run/docker.sock` or `web1=tcp://10.0.0.5:2375`".to_owned());
-    }
-    Ok(DockerEndpoint {
-        name,
-        url: url.to_owned(),
-    })
 }
 
 pub(crate) fn run(args: &Args) -> Result {
@@ -98,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.check_config {
         return Ok(());
     }
-    trace::start()?;
+    trace::start(config.log_directives.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -121,22 +99,27 @@ async fn serve(config: Config) -> Result {
 
 impl Args {
     fn config(&self) -> Result<Config> {
+        let engines = self.docker.engines();
+        let etcd = self.etcd.config()?;
+        let data_dir = match &etcd {
+            Some(_) => self.data_dir.named().map(Path::to_path_buf),
+            None => Some(self.data_dir.path()?),
+        };
         Ok(Config {
             listen: self.listen,
             insecure: self.insecure,
-            data_dir: Some(self.data_dir.path()?),
+            allowed_hosts: self.allowed_host.clone(),
+            data_dir,
+            etcd,
             docker: if self.no_docker {
                 Vec::new()
             } else {
-                self.docker.clone()
+                engines.docker
             },
             no_docker: self.no_docker,
-            host_name: self.host_name.clone(),
-            host_address: self.host_address.clone(),
-            adopt: match self.adopt {
-                AdoptArg::Compose => Adopt::Compose,
-                AdoptArg::None => Adopt::None,
-            },
+            host_name: engines.host_name,
+            host_address: engines.host_address,
+            adopt: engines.adopt,
             ..Config::default()
         })
     }
@@ -144,9 +127,10 @@ impl Args {
 
 /// What is served besides the port.
 fn summary(config: &Config) -> String {
-    let data = match &config.data_dir {
-        Some(path) => format!("data in {}", path.display()),
-        None => "data in memory".to_owned(),
+    let data = match (&config.etcd, &config.data_dir) {
+        (Some(etcd), _) => data_in(etcd),
+        (None, Some(path)) => format!("data in {}", path.display()),
+        (None, None) => "data in memory".to_owned(),
     };
     let docker = if config.no_docker {
         "no docker".to_owned()
@@ -162,10 +146,10 @@ fn summary(config: &Config) -> String {
     format!("{data}, {docker}")
 }
 
-fn judge(error: Error) -> Failure {
-    let code = match error.class() {
-        ErrorClass::Usage => exit::USAGE,
-        ErrorClass::Failed => exit::FAILED,
-    };
-    Failure::new(code, error)
+fn data_in(etcd: &EtcdConfig) -> String {
+    let members = etcd.endpoints.join(" and ");
+    match etcd.namespace.as_str() {
+        "" => format!("data in etcd at {members}"),
+        namespace => format!("data in etcd at {members} below {namespace}"),
+    }
 }

@@ -3,14 +3,14 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
-use tidewatch_client::{ReconcilerStatus, ServerStatus};
+use tidewatch_client::{ReconcilerStatus, ServerStatus, UpstreamStatus};
 
 use crate::age;
 use crate::connection::Connection;
 use crate::entry::timestamp;
 use crate::failure::Result;
 use crate::output::Format;
-use crate::table::{Table, count};
+use crate::table::{Table, count, size};
 
 /// Show how the server and its keyspace are
 #[derive(Debug, clap::Args)]
@@ -51,6 +51,22 @@ struct Line<'a> {
     started: Option<String>,
     reconcilers: Vec<Reconciler<'a>>,
     warnings: &'a [String],
+    /// Absent where the keyspace is the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<Upstream<'a>>,
+}
+
+#[derive(Serialize)]
+struct Upstream<'a> {
+    endpoints: &'a [String],
+    namespace: String,
+    state: &'a str,
+    age_seconds: Option<f64>,
+    error: &'a str,
+    lag_revisions: u64,
+    relists: u64,
+    backfills: u64,
+    backfills_begun: u64,
 }
 
 #[derive(Serialize)]
@@ -85,6 +101,23 @@ impl<'a> Line<'a> {
             started: status.started.map(timestamp),
             reconcilers: status.reconcilers.iter().map(Reconciler::new).collect(),
             warnings: &status.warnings,
+            upstream: status.upstream.as_ref().map(Upstream::new),
+        }
+    }
+}
+
+impl<'a> Upstream<'a> {
+    fn new(status: &'a UpstreamStatus) -> Self {
+        Self {
+            endpoints: &status.endpoints,
+            namespace: String::from_utf8_lossy(&status.namespace).into_owned(),
+            state: &status.state,
+            age_seconds: status.age.map(|age| age.as_secs_f64()),
+            error: &status.error,
+            lag_revisions: status.lag_revisions,
+            relists: status.relists,
+            backfills: status.backfills,
+            backfills_begun: status.backfills_begun,
         }
     }
 }
@@ -115,17 +148,41 @@ fn table(status: &ServerStatus) -> Table {
         ("revision", status.revision.to_string()),
         ("oldest", status.oldest.to_string()),
         ("keys", status.keys.to_string()),
-        (
-            "size",
-            format!("{} of {}", size(status.bytes), size(status.quota)),
-        ),
+        ("size", occupied(status)),
         ("history", size(status.history_bytes)),
         ("leases", status.leases.to_string()),
         ("watchers", status.watchers.to_string()),
     ];
+    pairs.extend(status.upstream.iter().map(|etcd| ("etcd", upstream(etcd))));
     pairs.extend(status.reconcilers.iter().map(|host| ("host", reconciler(host))));
     pairs.extend(status.warnings.iter().map(|warning| ("warning", warning.clone())));
     Table::of_pairs(pairs)
+}
+
+/// A quota that another system keeps is not told.
+fn occupied(status: &ServerStatus) -> String {
+    match status.quota {
+        u64::MAX => size(status.bytes),
+        quota => format!("{} of {}", size(status.bytes), size(quota)),
+    }
+}
+
+fn upstream(status: &UpstreamStatus) -> String {
+    let age = status
+        .age
+        .map_or_else(|| "never".to_owned(), |age| format!("{} ago", age::short(age)));
+    let mut told = vec![status.state.clone(), format!("current {age}")];
+    if status.lag_revisions > 0 {
+        told.push(format!("{} behind", count(status.lag_revisions, "revision")));
+    }
+    told.push(count(status.relists, "relist"));
+    told.push(count(status.backfills_begun, "backfill"));
+    let (place, told) = (status.endpoints.join(", "), told.join(", "));
+    if status.error.is_empty() {
+        format!("{place}: {told}")
+    } else {
+        format!("{place}: {told}: {}", status.error)
+    }
 }
 
 fn reconciler(status: &ReconcilerStatus) -> String {
@@ -147,31 +204,5 @@ fn reconciler(status: &ReconcilerStatus) -> String {
             ago(status.since),
             status.error
         )
-    }
-}
-
-/// A size in the largest unit in which it is at least one.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
-        None => format!("{bytes} B"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_shown_in_the_largest_unit_that_fits() {
-        for (bytes, shown) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (2 << 30, "2.0 GiB"),
-        ] {
-            assert_eq!(size(bytes), shown);
-        }
     }
 }

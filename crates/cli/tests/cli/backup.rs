@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::program::{run, tidewatch};
+use crate::program::{eventually, run, tidewatch};
 use crate::server::Server;
 
 #[test]
@@ -29,7 +28,7 @@ fn what_was_backed_up_comes_back_under_a_new_identity() {
         .arg("--data-dir")
         .arg(&data_dir));
     assert_eq!(restored.code, Some(0), "{restored:?}");
-    let copy = Server::start_on("127.0.0.1:0", &data_dir);
+    let copy = Server::start_in(&data_dir);
     assert_eq!(copy.run(&["get", "/k"]).text(), "before");
     assert_ne!(identity(&copy), original);
     // The history came along.
@@ -65,9 +64,7 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     server.freeze();
     let mut backup = server.spawn(&["backup", file.to_str().unwrap()]);
     let left = || fs::read_dir(dir.path()).unwrap().count();
-    while left() == 0 {
-        thread::yield_now();
-    }
+    eventually("it has begun", || left() > 0);
     backup.signal(Signal::INT);
     backup.expect_on_stderr("copy.db was not written");
     assert_eq!((backup.wait().code(), left()), (Some(1), 0));
@@ -99,7 +96,7 @@ fn a_restore_replaces_nothing_unless_it_is_forced() {
     assert!(refused.stderr.contains("--force"), "{refused:?}");
     let forced = restore(true);
     assert_eq!(forced.code, Some(0), "{forced:?}");
-    let restarted = Server::start_on("127.0.0.1:0", &data_dir);
+    let restarted = Server::start_in(&data_dir);
     assert_eq!(restarted.run(&["get", "/k"]).text(), "old");
 }
 

@@ -85,10 +85,46 @@ fn names_and_kinds_that_are_not_valid_are_refused() {
 }
 
 #[test]
+fn an_etcd_beside_a_data_directory_and_parts_of_an_etcd_without_one_are_refused() {
+    let password = tempfile::NamedTempFile::new().unwrap();
+    let file = password.path().to_str().unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["--etcd", "etcd-1", "--data-dir", "/data"],
+            "invalid etcd: the keyspace is to be in /data too; leave --etcd or --data-dir out",
+        ),
+        (&["--etcd-namespace", "/fleet/"], "--etcd <URL>"),
+        (&["--etcd", "etcd-1", "--etcd-cert", "cert.pem"], "--etcd-key <F>"),
+        (
+            &["--etcd", "etcd-1", "--etcd-user", "ann"],
+            "there is no password for etcd's user \"ann\"",
+        ),
+        (
+            &[
+                "--etcd",
+                "etcd-1",
+                "--etcd-user",
+                "ann",
+                "--etcd-password-file",
+                file,
+            ],
+            "there is no password",
+        ),
+    ];
+    for (args, message) in cases {
+        let done = run(tidewatch().args(["serve", "--no-docker"]).args(args));
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(done.stderr.contains(message), "no {message:?} in {done:?}");
+    }
+}
+
+#[test]
 fn a_workload_of_the_compose_plugin_is_refused() {
     let server = Server::start();
     let declared = server.run(&["workload", "declare", "compose-shop", "--kind", "compose"]);
     assert_error(&declared, 4, "compose");
+    let declared = server.run(&["workload", "declare", "shop", "--kind", "compose"]);
+    assert_error(&declared, 4, "kind \"compose\" is reserved");
 }
 
 #[test]
@@ -106,6 +142,8 @@ fn nobody_there_is_said_with_a_hint() {
         &["explain", "web"],
         &["workload", "ls"],
         &["status"],
+        &["watchers", "ls"],
+        &["watchers", "cancel", "1"],
     ] {
         let done = run(tidewatch().args(args).args(["--endpoint", "http://127.0.0.1:1"]));
         assert_error(&done, 3, "http://127.0.0.1:1");

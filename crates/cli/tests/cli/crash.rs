@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use crate::program::eventually;
 use crate::server::Server;
 
 const CRASHES: usize = 5;
@@ -37,9 +38,7 @@ fn nothing_acknowledged_is_lost_and_a_watch_tells_each_change_once() {
     let mut highest = 0;
     for _ in 0..CRASHES {
         let goal = count.load(Ordering::SeqCst) + WRITES_BETWEEN;
-        while count.load(Ordering::SeqCst) < goal {
-            thread::yield_now();
-        }
+        eventually("more is acknowledged", || count.load(Ordering::SeqCst) >= goal);
         server.crash_and_restart();
         let revision = server.json(&["status"]).line()["revision"].as_u64().unwrap();
         assert!(

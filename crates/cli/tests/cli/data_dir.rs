@@ -46,7 +46,7 @@ fn a_place_where_nobody_can_write() {
 fn a_file_that_is_no_database() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("data");
-    drop(Server::start_on("127.0.0.1:0", &path));
+    drop(Server::start_in(&path));
     let database = database(&path);
     for extra in ["-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{extra}", database.display()));
@@ -157,7 +157,7 @@ fn a_full_disk_refuses_writes_and_keeps_what_was_acknowledged_readable() {
         return;
     };
     let data_dir = disk.dir.path().join("data");
-    let mut server = Server::start_on("127.0.0.1:0", &data_dir);
+    let mut server = Server::start_in(&data_dir);
     let value = "x".repeat(100_000);
     let mut acknowledged = 0;
     let refused = loop {

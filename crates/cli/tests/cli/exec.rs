@@ -9,6 +9,9 @@ use tempfile::TempDir;
 use crate::program::Running;
 use crate::server::Server;
 
+/// Longer than a busy machine takes between two changes that belong together.
+const SETTLE: &str = "5s";
+
 fn exec(server: &Server, args: &[&str], command: &str) -> Running {
     let mut all = vec!["watch", "/w/", "--exec", command];
     all.extend(args);
@@ -19,11 +22,14 @@ fn exec(server: &Server, args: &[&str], command: &str) -> Running {
 fn a_burst_of_changes_is_one_run_with_all_of_its_keys() {
     let server = Server::start();
     let told = r#"echo "$TIDEWATCH_REVISION $TIDEWATCH_EVENTS" $TIDEWATCH_KEYS"#;
-    let watch = exec(&server, &["--snapshot", "--settle", "2s"], told);
+    let watch = exec(&server, &["--snapshot", "--settle", SETTLE], told);
     assert_eq!(watch.next_line(), "1 0");
-    server.put("/w/a", "1");
-    server.put("/w/b", "1");
-    server.put("/w/a", "2");
+    server.ask(async |keyspace| {
+        for (key, value) in [("/w/a", "1"), ("/w/b", "1"), ("/w/a", "2")] {
+            keyspace.put(key, value).await?;
+        }
+        Ok(())
+    });
     assert_eq!(watch.next_line(), "4 3 /w/a /w/b");
     watch.expect_on_stderr("note: revision 4: the command exited with 0");
 }
@@ -62,7 +68,7 @@ fn changes_during_a_run_are_one_run_after_it() {
         "echo begin $TIDEWATCH_REVISION; read line < {}; echo end",
         gate.display()
     );
-    let watch = exec(&server, &["--snapshot", "--settle", "2s"], &command);
+    let watch = exec(&server, &["--snapshot", "--settle", SETTLE], &command);
     assert_eq!(watch.next_line(), "begin 1");
     for number in 0..10 {
         server.put("/w/k", &number.to_string());

@@ -13,9 +13,10 @@ fn help(args: &[&str]) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    const COMMANDS: [&[&str]; 18] = [
+    const COMMANDS: [&[&str]; 30] = [
         &[],
         &["serve"],
+        &["agent"],
         &["ps"],
         &["explain"],
         &["hosts"],
@@ -24,11 +25,22 @@ fn every_command_has_help_with_examples() {
         &["workload", "declare"],
         &["workload", "ls"],
         &["workload", "rm"],
+        &["wait"],
+        &["directives"],
+        &["directives", "publish"],
+        &["directives", "set"],
+        &["directives", "rm"],
+        &["directives", "show"],
+        &["directives", "clear"],
+        &["directives", "follow"],
         &["get"],
         &["put"],
         &["del"],
         &["ls"],
         &["watch"],
+        &["watchers"],
+        &["watchers", "ls"],
+        &["watchers", "cancel"],
         &["status"],
         &["backup"],
         &["restore"],
@@ -62,7 +74,7 @@ fn completions_are_made_for_every_usual_shell() {
 
 #[test]
 fn usage_errors_say_what_where_and_how_and_end_with_2() {
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 17] = [
         ("unknown command", &["gett", "/k"]),
         ("unknown option", &["get", "/k", "--revision", "3"]),
         ("missing key", &["get"]),
@@ -92,6 +104,27 @@ fn usage_errors_say_what_where_and_how_and_end_with_2() {
             &["workload", "declare", "shop", "--kind", "stack", "--label", "a"],
         ),
         ("unknown state", &["ps", "--state", "gone"]),
+        ("agent without server", &["agent"]),
+        (
+            "agent with endpoint",
+            &[
+                "agent",
+                "--server",
+                "http://127.0.0.1:1",
+                "--endpoint",
+                "http://127.0.0.1:1",
+            ],
+        ),
+        (
+            "agent with an engine without a name",
+            &[
+                "agent",
+                "--server",
+                "http://127.0.0.1:1",
+                "--docker",
+                "=unix:///x",
+            ],
+        ),
     ];
     let mut said = Vec::new();
     for (name, args) in cases {

@@ -6,13 +6,21 @@ mod backup;
 mod bad_input;
 mod crash;
 mod data_dir;
+mod directives;
 mod exec;
 mod fleet;
+mod follow;
 mod help;
 mod keyspace;
+mod limit;
 mod pipe;
+#[expect(unreachable_pub, reason = "elsewhere it is a module of a library")]
+#[path = "../../../../tests/src/port.rs"]
+mod port;
 mod program;
 mod resume;
 mod serve;
 mod server;
+mod wait;
 mod watch;
+mod watchers;

@@ -4,13 +4,16 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// How long to wait for something that must come. Generous: it is only reached when a test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks at something that cannot be waited for.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The program, without what the environment of the tests might tell it.
 pub(crate) fn tidewatch() -> Command {
@@ -88,7 +91,35 @@ pub(crate) fn run_with_stdin(command: &mut Command, stdin: Option<&[u8]>) -> Don
     }
 }
 
-/// A program that runs, with its output as it comes. It is killed when this is dropped.
+/// Asks until it is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    until(what, || is_so().then_some(()));
+}
+
+/// Looks until it is there.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        // What is waited for needs the machine too.
+        thread::sleep(PAUSE);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "processes run on the machine's time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// How long a program that is no longer needed has to end before it is told again. Hardly any needs as much as a tenth.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A program that runs, with its output as it comes. It is ended when this is dropped.
 pub(crate) struct Running {
     child: Child,
     stdout: Receiver<String>,
@@ -166,16 +197,49 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Signals all of its process group, as a terminal does. It has to lead one.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Whether it has ended after this time at the latest.
+    fn ends_within(&mut self, patience: Duration) -> bool {
+        let began = now();
+        while self.goes_on() {
+            if began.elapsed() >= patience {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
+        true
+    }
+
     /// Waits for the end. Nothing may fill a pipe meanwhile: both are drained by threads.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
 
+/// As a person would do it, whether the test has passed or not: one that is killed leaves behind what it has started.
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Of two signals the second one is told to those that do not end by the first.
+        for signal in [Signal::TERM, Signal::TERM, Signal::KILL] {
+            if self.ends_within(Duration::ZERO) {
+                return;
+            }
+            self.signal(signal);
+            // One that was stopped does not see the others.
+            self.signal(Signal::CONT);
+            if self.ends_within(END_PATIENCE) {
+                return;
+            }
+        }
     }
 }
 

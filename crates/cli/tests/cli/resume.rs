@@ -43,8 +43,7 @@ fn an_orderly_shutdown_is_resumed_from_too() {
     server.put("/w/a", "1");
     watch.next_of_type("put");
     assert_eq!(server.terminate().code(), Some(0));
-    let address = server.address().to_string();
-    let restarted = Server::start_on(&address, server.data_dir());
+    let restarted = Server::start_on(server.port(), server.data_dir());
     restarted.put("/w/a", "2");
     assert_eq!(watch.next_of_type("put")["value"], "2");
 }
@@ -58,7 +57,7 @@ fn another_keyspace_at_the_same_address_ends_the_watch() {
     watch.next_of_type("put");
     server.terminate();
     let elsewhere = tempfile::TempDir::new().unwrap();
-    let _other = Server::start_on(&server.address().to_string(), elsewhere.path());
+    let _other = Server::start_on(server.port(), elsewhere.path());
     let canceled = watch.next_of_type("canceled");
     assert_eq!(canceled["reason"], "keyspace_changed");
     assert_eq!(canceled["resume_revision"], serde_json::Value::Null);

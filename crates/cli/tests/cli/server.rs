@@ -1,19 +1,21 @@
-//! A server of the real binary, on a free port, with a data directory of its own.
+//! A server of the real binary, on a port of its own, with a data directory of its own.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tidewatch_client::{Client, Keyspace};
 use tidewatch_core::Error;
 
+use crate::port::HeldPort;
 use crate::program::{Done, Running, run, tidewatch};
 
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Server {
-    address: SocketAddr,
+    port: Arc<HeldPort>,
     running: Running,
     data_dir: PathBuf,
     /// Kept for its drop, which removes the directory.
@@ -25,26 +27,33 @@ impl Server {
     pub(crate) fn start() -> Self {
         let temp = TempDir::new().unwrap();
         let data_dir = temp.path().join("data");
-        let mut server = Self::start_on("127.0.0.1:0", &data_dir);
+        let mut server = Self::start_in(&data_dir);
         server.temp = Some(temp);
         server
     }
 
-    /// A server at this address, on this directory.
-    pub(crate) fn start_on(listen: &str, data_dir: &Path) -> Self {
-        Self::running(serve(listen, data_dir), data_dir)
+    /// A server on this directory.
+    pub(crate) fn start_in(data_dir: &Path) -> Self {
+        Self::start_on(Arc::new(HeldPort::new().unwrap()), data_dir)
+    }
+
+    /// A server on this directory, on this port or that of a server that has ended.
+    pub(crate) fn start_on(port: Arc<HeldPort>, data_dir: &Path) -> Self {
+        let command = serve(&port.address().to_string(), data_dir);
+        Self::running(command, port, data_dir)
     }
 
     /// A server that looks for its Docker here.
     pub(crate) fn start_with_docker(url: &str) -> Self {
         let temp = TempDir::new().unwrap();
         let data_dir = temp.path().join("data");
+        let port = HeldPort::new().unwrap();
         let mut command = tidewatch();
         command
             .args([
                 "serve",
                 "--listen",
-                "127.0.0.1:0",
+                &port.address().to_string(),
                 "--host-name",
                 "h9",
                 "--docker",
@@ -52,20 +61,16 @@ impl Server {
                 "--data-dir",
             ])
             .arg(&data_dir);
-        let mut server = Self::running(command, &data_dir);
+        let mut server = Self::running(command, Arc::new(port), &data_dir);
         server.temp = Some(temp);
         server
     }
 
-    fn running(mut command: Command, data_dir: &Path) -> Self {
+    fn running(mut command: Command, port: Arc<HeldPort>, data_dir: &Path) -> Self {
         let running = Running::start(&mut command);
-        let told = running.expect_on_stderr("serving on http://");
-        let (_, rest) = told.split_once("serving on http://").unwrap();
-        let end = rest
-            .find(|c: char| c == ',' || c.is_whitespace())
-            .unwrap_or(rest.len());
+        running.expect_on_stderr(&format!("serving on http://{}", port.address()));
         Self {
-            address: rest[..end].parse().unwrap(),
+            port,
             running,
             data_dir: data_dir.to_owned(),
             temp: None,
@@ -73,7 +78,12 @@ impl Server {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
+    }
+
+    /// For the next server, when this one has ended.
+    pub(crate) fn port(&self) -> Arc<HeldPort> {
+        self.port.clone()
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -85,7 +95,7 @@ impl Server {
         let mut command = tidewatch();
         command
             .args(args)
-            .env("TIDEWATCH_ENDPOINT", format!("http://{}", self.address));
+            .env("TIDEWATCH_ENDPOINT", format!("http://{}", self.address()));
         command
     }
 
@@ -111,7 +121,7 @@ impl Server {
     pub(crate) fn ask<T>(&self, call: impl AsyncFnOnce(Keyspace) -> Result<T, Error>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
-            let endpoint = format!("http://{}", self.address);
+            let endpoint = format!("http://{}", self.address());
             let client = Client::builder(endpoint).connect().await.unwrap();
             call(client.keyspace()).await.unwrap()
         })
@@ -122,11 +132,17 @@ impl Server {
         Running::start(&mut self.command(args))
     }
 
+    /// Waits for a line in its log.
+    #[track_caller]
+    pub(crate) fn expect_logged(&self, text: &str) -> String {
+        self.running.expect_on_stderr(text)
+    }
+
     /// Kills it without warning, as a power cut would, and starts it again at the same address.
     pub(crate) fn crash_and_restart(&mut self) {
         self.running.signal(Signal::KILL);
         self.running.wait();
-        let started = Self::start_on(&self.address.to_string(), &self.data_dir);
+        let started = Self::start_on(self.port(), &self.data_dir);
         self.running = started.running;
     }
 

@@ -127,7 +127,8 @@ fn cells(row: &Row) -> [Cell; 8] {
 
 async fn untracked(client: &Client, filter: ContainerFilter, mut output: Output) -> Result {
     let mut table = Table::new(["HOST", "CONTAINER", "IMAGE", "STATE", "WHY"]);
-    for row in &client.untracked(filter).await? {
+    let (rows, unknown) = client.untracked(filter).await?;
+    for row in &rows {
         match output.format() {
             Format::Json => output.json(&Line(row))?,
             Format::Text => {
@@ -138,5 +139,8 @@ async fn untracked(client: &Client, filter: ContainerFilter, mut output: Output)
         }
     }
     output.table(&mut table)?;
+    for unknown in &unknown {
+        note(unknown);
+    }
     output.flush()
 }

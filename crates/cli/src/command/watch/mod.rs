@@ -21,7 +21,7 @@ use crate::failure::{Failure, Result, note};
 ///
 /// Goes on by itself after a lost connection or a restarted server, without loss or repetition, and says so on stderr.
 /// It ends with 0 when it is interrupted, and with 1 when it cannot go on without a gap: the history it needs is gone,
-/// or the server holds another one.
+/// or the server holds another one; and when an operator of the server cancels it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -140,6 +140,11 @@ fn over(ended: &Ended) -> Failure {
     };
     let failure = match &ended.reason {
         EndReason::Failed(error) => Failure::from(error.clone()).context("the watch ended"),
+        // Who runs this would have been told of nothing.
+        EndReason::Canceled => Failure::message(
+            exit::FAILED,
+            "the watch ended: an operator of the server canceled it",
+        ),
         _ => Failure::new(exit::FAILED, ended.clone()),
     };
     match hint {
