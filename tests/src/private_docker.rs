@@ -27,8 +27,8 @@ const START_CEILING: Duration = Duration::from_secs(60);
 /// How long it may take to end.
 const STOP_CEILING: Duration = Duration::from_secs(30);
 
-/// The one image there is. What it runs ends at once on SIGTERM, with status 0, and has a shell, `sleep`, `false`,
-/// `tail` and so on.
+/// The one image there is. What it runs ends at once on SIGTERM, with status 0, from when it has made the file `/ready`, and
+/// has a shell, `sleep`, `false`, `tail` and so on.
 pub const IMAGE: &str = "tidewatch-test:1";
 
 /// A static binary that is all of a container's file system.
@@ -39,11 +39,17 @@ const APPLETS: &[&str] = &[
     "false", "ls", "rm", "sh", "sleep", "tail", "test", "touch", "true",
 ];
 
+/// How many containers may want too much memory before Docker has noticed why one of them ended. It may hear of an end
+/// before it hears of the reason, and then says for good that there was none; that is rare.
+pub const GREEDY_TRIES: usize = 20;
+
 /// A running engine. Make it in the test's own thread: the daemon ends when that thread does.
 pub struct PrivateDocker {
     dir: Option<TempDir>,
     root: PathBuf,
     daemon: Option<Child>,
+    /// What it is started with besides.
+    flags: Vec<String>,
     /// Whether containers may run that no daemon looks after.
     orphans: bool,
 }
@@ -55,10 +61,18 @@ impl PrivateDocker {
     /// # Panics
     /// Where live tests are required and it cannot be started.
     pub fn for_test() -> Option<Self> {
-        live::backend("a private dockerd", Self::start())
+        Self::for_test_with(&[])
     }
 
-    fn start() -> anyhow::Result<Self> {
+    /// The same, started with further flags.
+    ///
+    /// # Panics
+    /// As [`for_test`](Self::for_test).
+    pub fn for_test_with(flags: &[&str]) -> Option<Self> {
+        live::backend("a private dockerd", Self::start(flags))
+    }
+
+    fn start(flags: &[&str]) -> anyhow::Result<Self> {
         ensure!(
             rustix::process::geteuid().is_root(),
             "only root can start a docker daemon"
@@ -78,6 +92,7 @@ impl PrivateDocker {
             root: dir.path().to_owned(),
             dir: Some(dir),
             daemon: None,
+            flags: flags.iter().copied().map(str::to_owned).collect(),
             orphans: false,
         };
         docker.configure()?;
@@ -137,6 +152,7 @@ impl PrivateDocker {
             .arg(self.address())
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--shutdown-timeout", "1"])
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -173,6 +189,37 @@ impl PrivateDocker {
         self.orphans = true;
         self.end_daemon(Signal::KILL)?;
         self.end_containerd()
+    }
+
+    /// Ends the daemon as an administrator does who has it leave containers alone (`--live-restore`): they go on.
+    ///
+    /// # Errors
+    /// Where it does not go.
+    pub fn leave(&mut self) -> anyhow::Result<()> {
+        self.orphans = true;
+        self.end_daemon(Signal::TERM)?;
+        self.end_containerd()
+    }
+
+    /// Has the daemon stand still, as on a machine that swaps: it accepts connections, and answers nobody.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Has it go on.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let daemon = self.daemon.as_ref().context("the daemon does not run")?;
+        kill_process(pid(daemon.id())?, signal).context("signalling dockerd")
     }
 
     /// Where it is, as `DOCKER_HOST` says it.
@@ -225,6 +272,25 @@ impl PrivateDocker {
         )
     }
 
+    /// Starts a container that wants more memory than it may have, and is killed for it. Its init process has all it needs.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn run_greedy(&self, name: &str, options: &[&str]) -> anyhow::Result<String> {
+        let limits = ["--memory", "32m", "--memory-swap", "32m"];
+        self.run_command(name, &[options, &limits].concat(), &["tail", "/dev/zero"])
+    }
+
+    /// What Docker itself says of this container: whether it was ended for want of memory. See [`GREEDY_TRIES`].
+    ///
+    /// # Errors
+    /// Where there is no such container.
+    pub fn was_oom_killed(&self, id: &str) -> anyhow::Result<bool> {
+        Ok(self
+            .docker(["inspect", "--format", "{{.State.OOMKilled}}", id])?
+            .parse()?)
+    }
+
     fn client(&self) -> Command {
         let mut command = Command::new("docker");
         command
@@ -258,7 +324,7 @@ impl PrivateDocker {
                 "--change",
                 "ENV PATH=/bin",
                 "--change",
-                r#"CMD ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"]"#,
+                r#"CMD ["/bin/sh", "-c", "trap 'exit 0' TERM; touch /ready; sleep 3600 & wait"]"#,
                 "-",
                 IMAGE,
             ])
@@ -299,7 +365,8 @@ impl PrivateDocker {
         let Some(mut daemon) = self.daemon.take() else {
             return Ok(());
         };
-        // It has not been waited for, so the id is still its own.
+        // It has not been waited for, so the id is still its own. One that stands still hears nothing.
+        kill_process(pid(daemon.id())?, Signal::CONT).context("signalling dockerd")?;
         kill_process(pid(daemon.id())?, signal).context("signalling dockerd")?;
         if eventually(STOP_CEILING, || matches!(daemon.try_wait(), Ok(Some(_)))) {
             return Ok(());

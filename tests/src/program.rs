@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -12,8 +13,10 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::port::HeldPort;
+
 /// How long to wait for a line that must come. Reached only when a test fails.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program, without what the environment of the tests might tell it. It is built where it is missing or older than
 /// the sources: cargo builds it with the tests of all packages, but not with those of one.
@@ -96,6 +99,19 @@ impl Running {
         }
     }
 
+    /// How many lines with this in them have come on stderr that nobody has asked for yet. Waits for none.
+    pub fn times_told(&self, text: &str) -> usize {
+        self.stderr.try_iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Sends a signal, and goes on.
+    ///
+    /// # Errors
+    /// Where it cannot be sent.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Sends a signal, and waits for the end.
     ///
     /// # Errors
@@ -113,12 +129,22 @@ impl Drop for Running {
     }
 }
 
-/// A server of the program, on a free port.
+/// Where a server keeps its keyspace.
+#[derive(Clone, Debug)]
+enum Place {
+    Dir(PathBuf),
+    /// Its members.
+    Etcd(Vec<String>),
+}
+
+/// A server of the program, on a port of its own.
 #[derive(Debug)]
 pub struct ServerProgram {
+    port: HeldPort,
     endpoint: String,
-    data_dir: PathBuf,
-    docker: String,
+    place: Place,
+    docker: Option<String>,
+    options: Vec<String>,
     running: Option<Running>,
 }
 
@@ -128,14 +154,83 @@ impl ServerProgram {
     /// # Errors
     /// Where it does not serve.
     pub fn start(data_dir: &Path, docker: &str) -> anyhow::Result<Self> {
+        Self::start_as(data_dir, docker, &[])
+    }
+
+    /// The same with further options for `serve`.
+    ///
+    /// # Errors
+    /// Where it does not serve.
+    pub fn start_as(data_dir: &Path, docker: &str, options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(Place::Dir(data_dir.to_owned()), Some(docker.to_owned()), options)
+    }
+
+    /// Starts a server that watches no engine.
+    ///
+    /// # Errors
+    /// Where it does not serve.
+    pub fn start_alone(data_dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(Place::Dir(data_dir.to_owned()), None, &[])
+    }
+
+    /// The same on this port.
+    ///
+    /// # Errors
+    /// Where it does not serve.
+    pub fn start_alone_on(data_dir: &Path, port: HeldPort) -> anyhow::Result<Self> {
+        Self::start_on(Place::Dir(data_dir.to_owned()), None, &[], port)
+    }
+
+    /// Starts a server that watches no engine and keeps its keyspace in the etcd with these members, which may be a
+    /// Tidewatch, with further options for `serve`.
+    ///
+    /// # Errors
+    /// Where it does not serve.
+    pub fn start_on_etcd(members: &[String], options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(Place::Etcd(members.to_vec()), None, options)
+    }
+
+    fn start_with(place: Place, docker: Option<String>, options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_on(place, docker, options, HeldPort::new()?)
+    }
+
+    fn start_on(
+        place: Place,
+        docker: Option<String>,
+        options: &[&str],
+        port: HeldPort,
+    ) -> anyhow::Result<Self> {
         let mut server = Self {
-            endpoint: String::new(),
-            data_dir: data_dir.to_owned(),
-            docker: docker.to_owned(),
+            endpoint: endpoint(port.address()),
+            port,
+            place,
+            docker,
+            options: options.iter().map(ToString::to_string).collect(),
             running: None,
         };
-        server.serve("127.0.0.1:0")?;
+        server.serve()?;
         Ok(server)
+    }
+
+    /// Where it serves, as `--endpoint` takes it.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The same as an address.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Kills it, does this while nobody serves, and starts it again at the same address.
+    ///
+    /// # Errors
+    /// Where it does not serve again.
+    pub fn stop_for(&mut self, meanwhile: impl FnOnce()) -> anyhow::Result<()> {
+        let running = self.running.take().context("it does not run")?;
+        running.end(Signal::KILL)?;
+        meanwhile();
+        self.serve()
     }
 
     /// Kills it without warning, and starts it again at the same address.
@@ -143,11 +238,18 @@ impl ServerProgram {
     /// # Errors
     /// Where it does not serve again.
     pub fn crash_and_restart(&mut self) -> anyhow::Result<()> {
-        if let Some(running) = self.running.take() {
-            running.end(Signal::KILL)?;
-        }
-        let listen = self.endpoint.trim_start_matches("http://").to_owned();
-        self.serve(&listen)
+        self.restart(Signal::KILL).map(drop)
+    }
+
+    /// Sends it a signal that ends it, and starts it again at the same address. Returns the exit code, if it had one.
+    ///
+    /// # Errors
+    /// Where it does not serve again.
+    pub fn restart(&mut self, signal: Signal) -> anyhow::Result<Option<i32>> {
+        let running = self.running.take().context("it does not run")?;
+        let code = running.end(signal)?;
+        self.serve()?;
+        Ok(code)
     }
 
     /// Asks it to end, and returns its exit code.
@@ -193,23 +295,42 @@ impl ServerProgram {
         Ok(command)
     }
 
-    fn serve(&mut self, listen: &str) -> anyhow::Result<()> {
+    fn serve(&mut self) -> anyhow::Result<()> {
         let mut command = tidewatch()?;
+        let listen = self.port.address().to_string();
         command
-            .args(["serve", "--host-name", "h1", "--listen", listen, "--data-dir"])
-            .arg(&self.data_dir)
-            .env("DOCKER_HOST", &self.docker);
+            .args(["serve", "--host-name", "h1", "--listen", &listen])
+            .args(&self.options);
+        match &self.place {
+            Place::Dir(dir) => command.arg("--data-dir").arg(dir),
+            Place::Etcd(members) => command.args(["--etcd", &members.join(",")]),
+        };
+        match &self.docker {
+            Some(docker) => command.env("DOCKER_HOST", docker),
+            None => command.arg("--no-docker"),
+        };
         let running = Running::start(&mut command)?;
-        let told = running.told("serving on http://")?;
-        let address = told
-            .split("serving on ")
-            .nth(1)
-            .and_then(|rest| rest.split([',', ' ']).next())
-            .with_context(|| format!("no address in {told:?}"))?;
-        address.clone_into(&mut self.endpoint);
+        running.told(&format!("serving on {}", self.endpoint))?;
         self.running = Some(running);
         Ok(())
     }
+}
+
+/// An address as `--endpoint` takes it.
+pub fn endpoint(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Starts an agent that looks after the engine at `docker`, under the name `host`, for a server at `endpoint`.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn agent(endpoint: &str, host: &str, docker: &str) -> anyhow::Result<Running> {
+    let mut command = tidewatch()?;
+    command
+        .args(["agent", "--server", endpoint, "--host-name", host])
+        .env("DOCKER_HOST", docker);
+    Running::start(&mut command)
 }
 
 fn built() -> anyhow::Result<PathBuf> {
@@ -222,20 +343,16 @@ fn built() -> anyhow::Result<PathBuf> {
     let program = dir.join("tidewatch");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let newest = newest(&root.join("crates"))?.max(modified(&root.join("Cargo.lock"))?);
-    if modified(&program).is_ok_and(|built| built >= newest) {
+    if modified(&program).is_ok_and(|built| built >= newest) && has_what_tests_need(&program) {
         return Ok(program);
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let features: &[&str] = if WITH_ETCD { &["--features", "etcd"] } else { &[] };
     let done = Command::new(cargo)
         .current_dir(&root)
-        .args([
-            "build",
-            "--package",
-            "tidewatch",
-            "--bin",
-            "tidewatch",
-            "--target-dir",
-        ])
+        .args(["build", "--package", "tidewatch", "--bin", "tidewatch"])
+        .args(features)
+        .arg("--target-dir")
         .arg(dir.parent().context("the test is not in a target directory")?)
         .output()?;
     ensure!(
@@ -244,6 +361,18 @@ fn built() -> anyhow::Result<PathBuf> {
         String::from_utf8_lossy(&done.stderr)
     );
     Ok(program)
+}
+
+/// Whether there are tests that want a program which knows etcd.
+const WITH_ETCD: bool = cfg!(feature = "live-etcd");
+
+/// Whether the program was built with what those tests need that there are.
+fn has_what_tests_need(program: &Path) -> bool {
+    let checked = Command::new(program)
+        .env_clear()
+        .args(["serve", "--no-docker", "--check-config", "--etcd", "127.0.0.1:1"])
+        .output();
+    !WITH_ETCD || checked.is_ok_and(|done| done.status.success())
 }
 
 /// When the last of the files was changed.

@@ -93,6 +93,12 @@ const ABSENT: &[Absence] = &[
         because: "adapters do not know each other",
     },
     Absence {
+        of: "etcd-api",
+        default_features: true,
+        absent: &["rusqlite", "bollard", "etcd-client", "tidewatch-server"],
+        because: "etcd's API is served over any keyspace",
+    },
+    Absence {
         of: "client",
         default_features: true,
         absent: &["axum", "rusqlite", "bollard", "tidewatch-server"],

@@ -1,14 +1,15 @@
 //! `cargo xtask check`: everything CI demands that is not a test.
 
 use crate::step::{self, Step};
-use crate::{codegen, deny, docs, feature_set, process, tidy};
+use crate::{bench_peers, codegen, deny, docs, feature_set, process, tidy};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     step::run_all(
         "check",
         vec![
             Step::new("format", || {
-                process::run(&mut process::cargo(["fmt", "--all", "--check"]))
+                process::run(&mut process::cargo(["fmt", "--all", "--check"]))?;
+                bench_peers::check_format()
             }),
             Step::new("tidy", tidy::run),
             Step::new("generated code", || codegen::run(&codegen::Args { check: true })),
@@ -17,6 +18,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 deny::run(&deny::Args { advisories: false })
             }),
             Step::new("lints", lints),
+            Step::new("lints of benches/peers", bench_peers::lint),
             Step::new("feature sets", || {
                 feature_set::run(feature_set::Args { no_lints: false })
             }),

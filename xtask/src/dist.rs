@@ -1,12 +1,13 @@
 //! `cargo xtask dist`: a release, packed.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
 
 use crate::process::{self, report};
-use crate::workspace;
+use crate::{protoc, workspace};
 
 /// What goes beside the binary.
 const DOCUMENTS: &[&str] = &["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
@@ -14,16 +15,25 @@ const DOCUMENTS: &[&str] = &["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENS
 /// The profile of what is shipped.
 const PROFILE: &str = "dist";
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    process::run(&mut process::cargo([
+/// Builds what is shipped, with everything in it, and returns where it is.
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
+    let mut build = process::cargo([
         "build",
         "--profile",
         PROFILE,
         "--locked",
         "--package",
         "tidewatch",
-    ]))?;
+        "--features",
+        "etcd",
+    ]);
+    protoc::supply(&mut build)?;
+    process::run(&mut build)?;
+    workspace::binary(PROFILE, "tidewatch")
+}
 
+pub(crate) fn run() -> anyhow::Result<()> {
+    let binary = build()?;
     let metadata = workspace::metadata()?;
     let package = metadata
         .packages
@@ -38,7 +48,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let folder = dist.join(&name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
-    let binary = workspace::binary(PROFILE, "tidewatch")?;
     let file_name = binary.file_name().context("the binary's path has no file name")?;
     fs::copy(&binary, folder.join(file_name)).with_context(|| format!("cannot copy {}", binary.display()))?;
     for document in DOCUMENTS {

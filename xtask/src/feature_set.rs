@@ -80,13 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sets_of_docker_are_with_and_without_bollard() {
+    fn the_sets_of_docker_are_with_and_without_bollard_and_tls() {
         let metadata = crate::workspace::metadata().unwrap();
         let docker = metadata
             .packages
             .iter()
             .find(|package| package.name == "tidewatch-docker")
             .unwrap();
-        assert_eq!(feature_sets(docker), BTreeSet::from([vec![], vec!["bollard"]]));
+        assert_eq!(
+            feature_sets(docker),
+            BTreeSet::from([vec![], vec!["bollard"], vec!["tls"], vec!["bollard", "tls"]])
+        );
     }
 }

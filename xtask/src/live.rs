@@ -16,13 +16,20 @@ pub(crate) struct Suite {
 }
 
 /// All live suites.
-pub(crate) const SUITES: &[Suite] = &[DOCKER];
+pub(crate) const SUITES: &[Suite] = &[DOCKER, ETCD];
 
 const DOCKER: Suite = Suite {
     name: "docker",
     feature: "live-docker",
     test_target: "live_docker",
     backend: a_docker_daemon_can_start,
+};
+
+const ETCD: Suite = Suite {
+    name: "etcd",
+    feature: "live-etcd",
+    test_target: "live_etcd",
+    backend: an_etcd_can_start,
 };
 
 impl Suite {
@@ -50,12 +57,14 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, ValueEnum)]
 enum Backend {
     Docker,
+    Etcd,
 }
 
 impl Backend {
     fn suite(self) -> &'static Suite {
         match self {
             Self::Docker => &DOCKER,
+            Self::Etcd => &ETCD,
         }
     }
 }
@@ -102,6 +111,22 @@ fn a_docker_daemon_can_start() -> Result<(), String> {
     }
 }
 
+/// Each live test starts an etcd of its own; the clients are etcd's own and Python's.
+fn an_etcd_can_start() -> Result<(), String> {
+    for (program, package) in [
+        ("etcd", "etcd-server"),
+        ("etcdctl", "etcd-client"),
+        ("python3", "python3-venv"),
+    ] {
+        if !is_in_path(program) {
+            return Err(format!(
+                "`{program}` is not in the PATH (on Debian: `apt-get install {package}`)"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Tests among those that always run which cannot do so here, and why, as the end of a sentence. They too find out for
 /// themselves, where it is not shown.
 pub(crate) fn lone_obstacles() -> Vec<(&'static str, &'static str)> {
@@ -110,6 +135,12 @@ pub(crate) fn lone_obstacles() -> Vec<(&'static str, &'static str)> {
         found.push((
             "the journal's tests of syncs",
             "`strace` is not in the PATH (on Debian: `apt-get install strace`)",
+        ));
+    }
+    if !is_in_path("prometheus") {
+        found.push((
+            "the live test of Prometheus' service discovery",
+            "`prometheus` is not in the PATH (on Debian: `apt-get install prometheus`)",
         ));
     }
     if !is_root() {

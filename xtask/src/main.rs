@@ -4,7 +4,9 @@
 //! themselves need. CI calls nothing else, so what passes here passes there.
 
 mod bench;
+mod bench_peers;
 mod check;
+mod check_watch;
 mod ci;
 mod codegen;
 mod coverage;
@@ -13,8 +15,11 @@ mod dist;
 mod docs;
 mod feature_set;
 mod live;
+mod loom;
 mod process;
+mod protoc;
 mod serve;
+mod sim;
 mod step;
 mod test;
 mod tidy;
@@ -34,8 +39,13 @@ enum Task {
     Check,
     /// Run `check`, then `test`: what CI runs.
     Ci(test::Args),
+    CheckWatch(check_watch::Args),
     Live(live::Args),
+    Sim(sim::Args),
+    /// Try every order in which threads can see the atomics of the watch plane.
+    Loom,
     Bench(bench::Args),
+    BenchPeers(bench_peers::Args),
     Codegen(codegen::Args),
     /// Check what keeps the tree in order: names, docs, manifests, links.
     Tidy,
@@ -53,8 +63,12 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(args),
         Task::Check => check::run(),
         Task::Ci(args) => ci::run(args),
+        Task::CheckWatch(args) => check_watch::run(&args),
         Task::Live(args) => live::run(&args),
+        Task::Sim(args) => sim::run(&args),
+        Task::Loom => loom::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::BenchPeers(args) => bench_peers::run(&args),
         Task::Codegen(args) => codegen::run(&args),
         Task::Tidy => tidy::run(),
         Task::FeatureSets(args) => feature_set::run(args),

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::workspace;
+use crate::{protoc, workspace};
 
-/// A command that runs the same cargo that runs this task, in the workspace's root.
+/// A command that runs the same cargo that runs this task, in the workspace's root, with what its builds need.
 pub(crate) fn cargo<I>(args: I) -> Command
 where
     I: IntoIterator<Item: AsRef<OsStr>>,
@@ -16,6 +16,8 @@ where
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(cargo);
     command.args(args).current_dir(workspace::root());
+    // Where there is none to be had, those who need it say so, and the rest builds.
+    protoc::supply(&mut command).ok();
     command
 }
 

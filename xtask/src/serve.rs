@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::Command;
 
-use crate::{process, workspace};
+use crate::{process, protoc, workspace};
 
 /// Build the release binary and run `tidewatch serve` with the arguments that follow.
 #[derive(clap::Args)]
@@ -14,14 +14,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    process::run(&mut process::cargo([
+    let mut build = process::cargo([
         "build",
         "--release",
         "--package",
         "tidewatch",
         "--bin",
         "tidewatch",
-    ]))?;
+    ]);
+    process::run(protoc::with_etcd(&mut build))?;
     let mut server = Command::new(workspace::binary("release", "tidewatch")?);
     become_it(server.arg("serve").args(&args.args))
 }

@@ -3,8 +3,14 @@
 use std::process::Command;
 
 use crate::live::{self, SUITES};
+use crate::loom;
 use crate::process::{self, report};
 use crate::step::{self, Step};
+
+/// How long tests that send damaged requests go on in CI, in seconds, and the variable that tells them. Elsewhere a fixed
+/// number of requests will do.
+const FUZZ_SECONDS_VAR: &str = "TIDEWATCH_FUZZ_SECONDS";
+const FUZZ_SECONDS: &str = "60";
 
 /// Run all tests; live suites where their backend is there.
 #[derive(clap::Args, Clone, Copy)]
@@ -21,6 +27,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         vec![
             Step::new("unit, integration and live tests", move || targets(require_live)),
             Step::new("documentation's examples", move || doctests(require_live)),
+            Step::new("orders of atomics", loom::run),
         ],
     )
 }
@@ -40,6 +47,9 @@ fn targets(require_live: bool) -> anyhow::Result<()> {
         }
     }
     let mut command = runner();
+    if process::in_ci() {
+        command.env(FUZZ_SECONDS_VAR, FUZZ_SECONDS);
+    }
     process::run(live::set_required(
         select(&mut command, require_live),
         require_live,

@@ -256,7 +256,8 @@ fn sources_begin_with_their_doc(file: &File) -> Vec<String> {
 }
 
 fn manifests_inherit_from_the_workspace(file: &File) -> Vec<String> {
-    if file.name() != "Cargo.toml" || file.path == "Cargo.toml" {
+    // One that is the root of a workspace has nothing to inherit from.
+    if file.name() != "Cargo.toml" || file.text.lines().any(|line| line == "[workspace]") {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -424,6 +425,8 @@ mod tests {
         let own_version = inherited.replace("bytes.workspace = true", "bytes = \"1\"");
         assert_eq!(objections("crates/core/Cargo.toml", &own_version), 1);
         assert_eq!(objections("crates/docker/Cargo.toml", inherited), 1);
+        let root = format!("[workspace]\n\n{own_version}");
+        assert_eq!(objections("benches/peers/Cargo.toml", &root), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use tidewatch_client::{ErrorKind, Watch};
 use tidewatch_core::txn::{PutRequest, Txn};
 use tidewatch_core::{Revision, key, prefix};
 
-use crate::rig::{ANY_PORT, TestServer, within};
+use crate::rig::{TestServer, within};
 
 /// More than fit one connection, and than the streams that servers commonly allow on one.
 const WATCHES: usize = 450;
@@ -77,7 +77,7 @@ async fn a_reader_that_stops_stops_nobody_and_gets_everything_when_it_goes_on() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revision_of_which_a_part_was_read_before_a_kill_is_completed_after_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = TestServer::start(Some(dir.path().into()), ANY_PORT).await;
+    let mut server = TestServer::start(Some(dir.path().into())).await;
     let client = server.client().await;
     let mut watch = client.watch(prefix("/large/").unwrap()).start().await.unwrap();
     let written = client.keyspace().txn(large()).await.unwrap().header.revision;
@@ -85,7 +85,7 @@ async fn a_revision_of_which_a_part_was_read_before_a_kill_is_completed_after_it
     assert!(first.is_partial());
     assert!(watch.position().unwrap().revision < written);
     server.kill();
-    let _server = TestServer::start(Some(dir.path().into()), server.addr).await;
+    let _server = TestServer::start_on(Some(dir.path().into()), server.port.clone()).await;
     let mut keys: Vec<_> = first.iter().map(|event| event.key().clone()).collect();
     while watch.position().unwrap().revision < written {
         let piece = within("a piece", watch.next()).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_revision_of_which_a_part_was_read_before_a_kill_is_completed_after_it
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_arrives_whole_and_holds_what_was_written_before() {
     let dir = tempfile::tempdir().unwrap();
-    let server = TestServer::start(Some(dir.path().into()), ANY_PORT).await;
+    let server = TestServer::start(Some(dir.path().into())).await;
     let client = server.client().await;
     client.keyspace().txn(large()).await.unwrap();
     let written = client.keyspace().put("/a", "kept").await.unwrap();

@@ -9,7 +9,7 @@ use tidewatch_core::txn::{PutRequest, Txn};
 use tidewatch_core::watch::WatchRequest;
 use tidewatch_core::{Error, Keyspace, Record, Revision, key, prefix};
 
-use crate::rig::{ANY_PORT, TestServer, within};
+use crate::rig::{TestServer, within};
 
 /// What a watch is asked for here, on the builder and for the checker.
 fn request() -> WatchRequest {
@@ -99,7 +99,7 @@ const KILLS: usize = 6;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_go_on_through_kills_without_loss_or_repetition_and_acknowledged_writes_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = TestServer::start(Some(dir.path().into()), ANY_PORT).await;
+    let mut server = TestServer::start(Some(dir.path().into())).await;
     let client = server.client().await;
     let (mut watch, mut observed) = start(&client).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -112,9 +112,8 @@ async fn watches_go_on_through_kills_without_loss_or_repetition_and_acknowledged
         // In the middle of things: at least this many more revisions have come.
         let some_more = Revision(watch.position().unwrap().revision.0 + 40);
         assert!(follow(&mut watch, &mut observed, some_more).await.is_none());
-        let addr = server.addr;
         server.kill();
-        server = TestServer::start(Some(dir.path().into()), addr).await;
+        server = TestServer::start_on(Some(dir.path().into()), server.port.clone()).await;
         let revision = within("the status", client.keyspace().status())
             .await
             .unwrap()
@@ -151,7 +150,7 @@ async fn watches_go_on_through_kills_without_loss_or_repetition_and_acknowledged
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_goes_on_through_a_drain() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = TestServer::start(Some(dir.path().into()), ANY_PORT).await;
+    let mut server = TestServer::start(Some(dir.path().into())).await;
     let client = server.client().await;
     let (mut watch, mut observed) = start(&client).await;
     let first = client.keyspace().put("/w/a", "1").await.unwrap();
@@ -169,7 +168,7 @@ async fn a_watch_goes_on_through_a_drain() {
     })
     .await;
     server.kill();
-    let server = TestServer::start(Some(dir.path().into()), addr).await;
+    let server = TestServer::start_on(Some(dir.path().into()), server.port.clone()).await;
     let client = server.client().await;
     let second = client.keyspace().put("/w/a", "2").await.unwrap();
     let (observed, ended) = within("the reader", reader).await.unwrap();
@@ -185,7 +184,7 @@ async fn a_server_that_forgot_everything_is_another_keyspace() {
     let written = client.keyspace().put("/w/a", "1").await.unwrap();
     assert!(follow(&mut watch, &mut observed, written).await.is_none());
     server.kill();
-    let server = TestServer::start(None, server.addr).await;
+    let server = TestServer::start_on(None, server.port.clone()).await;
     let status = server.client().await.keyspace().status().await.unwrap();
     let ended = follow(&mut watch, &mut observed, Revision(u64::MAX))
         .await
@@ -229,7 +228,7 @@ async fn a_position_from_before_a_compaction_is_told_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_that_began_with_a_snapshot_goes_on_with_its_tail() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = TestServer::start(Some(dir.path().into()), ANY_PORT).await;
+    let mut server = TestServer::start(Some(dir.path().into())).await;
     let client = server.client().await;
     for n in 0..20 {
         client.keyspace().put(format!("/w/{n}"), "v").await.unwrap();
@@ -248,7 +247,7 @@ async fn a_watch_that_began_with_a_snapshot_goes_on_with_its_tail() {
         observed.see(within("the snapshot", watch.next()).await.unwrap());
     }
     server.kill();
-    let server = TestServer::start(Some(dir.path().into()), server.addr).await;
+    let server = TestServer::start_on(Some(dir.path().into()), server.port.clone()).await;
     let last = server
         .client()
         .await

@@ -1,38 +1,44 @@
 //! A server that can be killed and started again at the same address.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tidewatch_client::{Client, ClientBuilder};
 use tidewatch_server::{Config, Error, Server};
+use tidewatch_tests::port::HeldPort;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 /// Longer than anything here takes on a busy machine; a test that needs it has failed.
 pub(crate) const CEILING: Duration = Duration::from_secs(60);
 
-/// Any free port of this machine.
-pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
 /// A server on a runtime of its own, which can be taken away under it.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
+    /// Keeps the address for the next server on it.
+    pub(crate) port: Arc<HeldPort>,
     runtime: Option<Runtime>,
     drain: Option<oneshot::Sender<()>>,
 }
 
 impl TestServer {
-    /// A server in memory, on any port.
+    /// A server in memory.
     pub(crate) async fn in_memory() -> Self {
-        Self::start(None, ANY_PORT).await
+        Self::start(None).await
     }
 
-    /// A server that is ready.
-    pub(crate) async fn start(data_dir: Option<PathBuf>, listen: SocketAddr) -> Self {
+    /// A server that is ready, on a port of its own.
+    pub(crate) async fn start(data_dir: Option<PathBuf>) -> Self {
+        Self::start_on(data_dir, Arc::new(HeldPort::new().unwrap())).await
+    }
+
+    /// The same on the port of another one, which was killed or has drained.
+    pub(crate) async fn start_on(data_dir: Option<PathBuf>, port: Arc<HeldPort>) -> Self {
         let config = Config {
-            listen,
+            listen: port.address(),
             no_docker: true,
             data_dir,
             ..Config::default()
@@ -65,6 +71,7 @@ impl TestServer {
         let addr = within("the server to be ready", is_ready.recv()).await.unwrap();
         Self {
             addr,
+            port,
             runtime: Some(runtime),
             drain: Some(drain),
         }

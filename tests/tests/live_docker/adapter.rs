@@ -9,12 +9,12 @@ use tidewatch_docker::{
     Scope,
 };
 use tidewatch_fleet::{Health, State};
-use tidewatch_tests::private_docker::{IMAGE, PrivateDocker};
+use tidewatch_tests::private_docker::{GREEDY_TRIES, IMAGE, PrivateDocker};
 use tidewatch_tests::socket_proxy::{Fault, SocketProxy};
 use tidewatch_tests::wait::eventually_async;
 
 /// For what takes milliseconds on a machine that has nothing else to do.
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_secs(60);
 
 fn engine_of(docker: &PrivateDocker) -> Engine {
     Engine::at(&docker.address()).unwrap()
@@ -164,17 +164,25 @@ async fn inspection_tells_why_a_container_ended_and_how_often() {
         (None, false, 0)
     );
 
-    let greedy = docker
-        .run_command(
-            "greedy",
-            &["--memory", "8m", "--memory-swap", "8m"],
-            &["tail", "/dev/zero"],
-        )
-        .unwrap();
-    docker.docker(["wait", "greedy"]).unwrap();
-    let ended = facts(&engine, &greedy).await;
-    assert!(ended.oom_killed, "{ended:?}");
-    assert_eq!(ended.exit_code, Some(137));
+    // The answer is Docker's own, also where it missed why; it goes from no to yes at most.
+    let mut noticed = false;
+    for n in 0..GREEDY_TRIES {
+        let greedy = docker.run_greedy(&format!("greedy-{n}"), &[]).unwrap();
+        docker.docker(["wait", &greedy]).unwrap();
+        let before = docker.was_oom_killed(&greedy).unwrap();
+        let ended = facts(&engine, &greedy).await;
+        let after = docker.was_oom_killed(&greedy).unwrap();
+        assert_eq!(ended.exit_code, Some(137));
+        assert!(
+            (before..=after).contains(&ended.oom_killed),
+            "docker says {before}, then {after}: {ended:?}"
+        );
+        noticed = ended.oom_killed;
+        if noticed {
+            break;
+        }
+    }
+    assert!(noticed, "docker noticed none of {GREEDY_TRIES}");
 
     let looping = docker
         .run_command("looping", &["--restart", "always"], &["false"])
@@ -317,11 +325,13 @@ async fn an_answer_that_does_not_arrive_whole_is_an_error_and_the_next_is_asked_
     };
     docker.run("first", &[]).unwrap();
     let proxy = SocketProxy::start(docker.dir().join("proxy.sock"), &docker.socket()).unwrap();
-    let patience = Duration::from_millis(300);
-    let engine = Engine::at(&proxy.address()).unwrap().with_deadlines(Deadlines {
-        ping: patience,
-        call: patience,
-        list: patience,
+    let engine = Engine::at(&proxy.address()).unwrap();
+    // For answers that never come whole.
+    let impatience = Duration::from_millis(300);
+    let impatient = engine.clone().with_deadlines(Deadlines {
+        ping: impatience,
+        call: impatience,
+        list: impatience,
         ..Deadlines::default()
     });
     let whole = engine.list(Scope::All).await.unwrap();
@@ -337,7 +347,7 @@ async fn an_answer_that_does_not_arrive_whole_is_an_error_and_the_next_is_asked_
             "cut after {after}: {error}"
         );
         proxy.set_fault(Fault::StallAfter(after));
-        let error = engine.list(Scope::All).await.unwrap_err();
+        let error = impatient.list(Scope::All).await.unwrap_err();
         assert!(
             matches!(error, ListError::Timeout { .. }),
             "stalled after {after}: {error}"

@@ -1,5 +1,6 @@
 //! A Docker host that is observed: engine, reconciler, keyspace and a watch on what is written.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// For what is promised within a second, on a machine that has other things to do.
-pub(crate) const CEILING: Duration = Duration::from_secs(30);
+pub(crate) const CEILING: Duration = Duration::from_secs(60);
 
 /// The host's name.
 pub(crate) const HOST: &str = "h1";
@@ -174,20 +175,18 @@ impl Observed {
 
     /// The key of the host, once it is such.
     pub(crate) async fn host(&self, matches: impl Fn(&Host) -> bool) -> Host {
-        let read = || async {
-            let kv = self.keyspace.get(format!("/hosts/{HOST}")).await.unwrap()?;
-            serde_json::from_slice::<Host>(&kv.value)
-                .ok()
-                .filter(|host| matches(host))
+        let found = Cell::new(None);
+        let look = || async {
+            let kv = self.keyspace.get(format!("/hosts/{HOST}")).await.unwrap();
+            let host = kv.and_then(|kv| serde_json::from_slice::<Host>(&kv.value).ok());
+            let host = host.filter(|host| matches(host));
+            let is_such = host.is_some();
+            found.set(host);
+            is_such
         };
-        assert!(
-            eventually_async(CEILING, || async { read().await.is_some() }).await,
-            "the host never was such; status: {:?}",
-            self.status
-        );
-        read()
-            .await
-            .expect("it was such a moment ago, and nothing happens")
+        let was_such = eventually_async(CEILING, look).await;
+        assert!(was_such, "the host never was such; status: {:?}", self.status);
+        found.take().expect("it was such")
     }
 
     /// Ends the reconciler as SIGTERM does.

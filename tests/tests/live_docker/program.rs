@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tidewatch_tests::json;
 use tidewatch_tests::private_docker::PrivateDocker;
 use tidewatch_tests::program::{Running, ServerProgram};
 use tidewatch_tests::socket_proxy::{Fault, SocketProxy};
@@ -70,8 +71,8 @@ fn a_container_is_seen_from_another_terminal_also_after_the_server_was_killed() 
     assert_eq!(server.terminate().unwrap(), Some(0));
 }
 
-#[test]
-fn a_container_without_a_row_is_explained() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_a_row_is_explained() {
     let Some(docker) = PrivateDocker::for_test() else {
         return;
     };
@@ -82,6 +83,24 @@ fn a_container_without_a_row_is_explained() {
     assert!(untracked()[0].to_string().contains("forged"), "{:?}", untracked());
     let explained = server.run(&["explain", "forged"]).unwrap();
     assert!(explained[0].to_string().contains("shop"), "{explained:?}");
+
+    let url = format!("{}/api/v1/containers?untracked=true", server.endpoint());
+    for (filter, found) in [
+        ("", 1),
+        ("&host=h1&state=running", 1),
+        ("&host=h2", 0),
+        ("&state=stopped", 0),
+    ] {
+        let answer = json::get(&format!("{url}{filter}")).await.unwrap();
+        let items = answer["items"].as_array().unwrap();
+        assert_eq!(items.len(), found, "{filter}: {answer:#}");
+        assert!(
+            items
+                .iter()
+                .all(|item| item["name"] == "forged" && item["reason"].is_string()),
+            "{filter}: {answer:#}"
+        );
+    }
 }
 
 #[test]
@@ -111,7 +130,11 @@ async fn a_docker_that_hangs_is_shown_and_holds_nobody_up() {
         .unwrap();
     run(&docker, "web-1", "web");
     let state = || server.run(&["get", "/containers/shop/h1/web"]).ok();
-    assert!(eventually(CEILING, || state().is_some()));
+    let is_running = |rows: Vec<Value>| {
+        let row = rows[0]["value"].as_str().unwrap_or_default();
+        row.contains(r#""state":"running""#)
+    };
+    assert!(eventually(CEILING, || state().is_some_and(is_running)));
     let before = state();
 
     proxy.set_fault(Fault::StallAfter(0));
@@ -137,7 +160,11 @@ fn nothing_is_written_while_nothing_changes() {
     run(&docker, "web-1", "web");
     row(&watch, "/containers/shop/h1/web", "running");
     let revision = || server.run(&["status"]).unwrap()[0]["revision"].as_u64().unwrap();
-    let before = revision();
-    // Long enough for pings, a renewal of the lease, and for all that is told again.
-    assert!(!eventually(Duration::from_secs(6), || revision() != before));
+    // Long enough for pings, a renewal of the lease, and for all that is told again. On a slow machine what the start
+    // has brought about may take a while to be written, or a ping too long; not every time.
+    let is_quiet = |_| {
+        let before = revision();
+        !eventually(Duration::from_secs(6), || revision() != before)
+    };
+    assert!((0..5).any(is_quiet));
 }

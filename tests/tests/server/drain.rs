@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tidewatch_proto::v1::watch_ended::Reason;
 use tidewatch_server::Config;
+use tidewatch_tests::port::HeldPort;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -86,7 +87,12 @@ async fn a_client_that_does_not_let_go_holds_a_drain_up_no_longer_than_was_said(
 
 #[tokio::test]
 async fn a_server_that_has_gone_accepts_nobody() {
-    let server = TestServer::start().await;
+    let port = HeldPort::new().unwrap();
+    let server = TestServer::with(Config {
+        listen: port.address(),
+        ..config()
+    })
+    .await;
     let endpoint = server.endpoint();
     assert_eq!(server.get("/readyz").await.0, StatusCode::OK);
     server.stop().await.unwrap();

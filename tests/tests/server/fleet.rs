@@ -12,19 +12,19 @@ use tonic::{Code, Streaming};
 use crate::rig::{TestServer, config, key, prefix, put, within, without_docker_at};
 
 /// A server, its fleet, and a way to write rows as reconcilers and deployers do.
-struct Fleet {
-    server: TestServer,
+pub(crate) struct Fleet {
+    pub(crate) server: TestServer,
     client: FleetClient<Channel>,
 }
 
 impl Fleet {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let server = TestServer::start().await;
         let client = FleetClient::new(server.channel().await);
         Self { server, client }
     }
 
-    async fn put(&self, key: &str, value: &Value) -> u64 {
+    pub(crate) async fn put(&self, key: &str, value: &Value) -> u64 {
         let response = self
             .server
             .keyspace()
@@ -35,7 +35,7 @@ impl Fleet {
         response.into_inner().header.unwrap().revision
     }
 
-    async fn delete(&self, range: v1::KeyRange) {
+    pub(crate) async fn delete(&self, range: v1::KeyRange) {
         let request = v1::DeleteRequest {
             range: Some(range),
             prev_kv: false,
@@ -43,7 +43,7 @@ impl Fleet {
         self.server.keyspace().await.delete(request).await.unwrap();
     }
 
-    async fn declare(&mut self, workload: &Value) -> v1::DeclareWorkloadResponse {
+    pub(crate) async fn declare(&mut self, workload: &Value) -> v1::DeclareWorkloadResponse {
         let request = v1::DeclareWorkloadRequest {
             json: workload.to_string(),
         };
@@ -51,7 +51,7 @@ impl Fleet {
     }
 
     /// The workload `shop` with a running and a stopped container on the live host `h1`.
-    async fn with_shop() -> Self {
+    pub(crate) async fn with_shop() -> Self {
         let mut fleet = Self::start().await;
         fleet.declare(&json!({"id": "shop", "kind": "stack"})).await;
         fleet.put("/alive/h1", &json!({"instance": "i1"})).await;
@@ -77,7 +77,7 @@ impl Fleet {
     }
 }
 
-fn container(row: &str, state: &str) -> Value {
+pub(crate) fn container(row: &str, state: &str) -> Value {
     json!({
         "id": format!("shop:{row}"), "workload_id": "shop", "workload_kind": "stack", "role": row, "host": "h1",
         "container_id": format!("{row}00000"), "name": format!("shop-{row}-1"), "state": state, "gpu": 1,
@@ -186,6 +186,11 @@ async fn a_workload_that_is_none_is_refused_with_what_is_wrong() {
             r#"{"id":"compose-a","kind":"compose"}"#,
             Code::FailedPrecondition,
             "reserved",
+        ),
+        (
+            r#"{"id":"a","kind":"compose"}"#,
+            Code::FailedPrecondition,
+            "kind \"compose\" is reserved",
         ),
     ] {
         let request = v1::DeclareWorkloadRequest { json: json.into() };

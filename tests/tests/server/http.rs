@@ -87,7 +87,7 @@ async fn what_a_web_page_may_send_without_asking_reaches_no_grpc_service() {
     let body = b"\0\0\0\0\x07\x0a\x02/a\x12\x011";
     for content_type in [None, Some("text/plain"), Some("multipart/form-data; boundary=x")] {
         let uri = format!("http://{}/tidewatch.v1.Keyspace/Put", server.addr);
-        let mut post = Request::post(uri).header("origin", "http://evil.example");
+        let mut post = Request::post(uri);
         if let Some(content_type) = content_type {
             post = post.header("content-type", content_type);
         }
@@ -111,8 +111,19 @@ async fn the_metrics_are_the_documented_ones() {
     let dir = tempfile::tempdir().unwrap();
     let server = TestServer::with(without_docker_at(dir.path())).await;
     server.keyspace().await.put(put("/a", "1")).await.unwrap();
+    let expecting = r#"{"id":"shop","kind":"stack","expect":{"web":{"min":2}}}"#;
+    server
+        .keyspace()
+        .await
+        .put(put("/workloads/shop", expecting))
+        .await
+        .unwrap();
     let (status, _, text) = server.get("/metrics").await;
     assert_eq!(status, StatusCode::OK);
+    assert!(
+        text.contains(r#"tidewatch_workload_missing{workload="shop",role="web"} 2"#),
+        "{text}"
+    );
     let mut kinds: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))

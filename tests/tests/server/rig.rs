@@ -1,5 +1,6 @@
 //! A server in this process, and clients of it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use hyper_util::rt::TokioExecutor;
 use tidewatch_proto::v1;
 use tidewatch_proto::v1::keyspace_client::KeyspaceClient;
 use tidewatch_proto::v1::watch_client::WatchClient;
-use tidewatch_proto::v1::watch_response::Response as Message;
+use tidewatch_proto::v1::watch_response::Response as Said;
+use tidewatch_proto::watch::one_by_one;
 use tidewatch_server::{Config, DockerEndpoint, Error, Server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,7 +22,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 /// Longer than anything here takes on a busy machine; a test that needs it has failed.
-pub(crate) const CEILING: Duration = Duration::from_secs(20);
+pub(crate) const CEILING: Duration = Duration::from_secs(60);
 
 /// How much may be sent ahead of a client with a small window, in bytes.
 pub(crate) const SMALL_WINDOW: u32 = 64 << 10;
@@ -119,7 +121,7 @@ impl TestServer {
             .watch(request)
             .await
             .unwrap();
-        WatchCall(stream.into_inner())
+        WatchCall::new(stream.into_inner())
     }
 
     /// A watch of a client that lets only a little be sent ahead of its reading.
@@ -127,7 +129,7 @@ impl TestServer {
         let endpoint = self.endpoint().initial_stream_window_size(SMALL_WINDOW);
         let channel = endpoint.connect().await.unwrap();
         let stream = WatchClient::new(channel).watch(request).await.unwrap();
-        WatchCall(stream.into_inner())
+        WatchCall::new(stream.into_inner())
     }
 
     /// Status, content type and body of a page.
@@ -148,18 +150,26 @@ impl TestServer {
         request: hyper::http::request::Builder,
         body: Bytes,
     ) -> (StatusCode, String, String) {
+        let (head, body) = self.answer(request, body).await;
+        let content_type = head.headers.get("content-type");
+        let content_type = content_type.map(|value| value.to_str().unwrap().to_owned());
+        (head.status, content_type.unwrap_or_default(), body)
+    }
+
+    /// The whole head of an answer, and its body.
+    pub(crate) async fn answer(
+        &self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> (hyper::http::response::Parts, String) {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let response = client
             .request(request.body(Full::new(body)).unwrap())
             .await
             .unwrap();
-        let status = response.status();
-        let content_type = response.headers().get("content-type");
-        let content_type = content_type
-            .map(|value| value.to_str().unwrap().to_owned())
-            .unwrap_or_default();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, content_type, String::from_utf8(body.to_vec()).unwrap())
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head, String::from_utf8(body.to_vec()).unwrap())
     }
 }
 
@@ -170,18 +180,44 @@ impl Drop for TestServer {
 }
 
 /// A watch, as it arrives.
-pub(crate) struct WatchCall(pub(crate) Streaming<v1::WatchResponse>);
+pub(crate) struct WatchCall {
+    stream: Streaming<v1::WatchResponse>,
+    /// What came with what was returned last.
+    arrived: VecDeque<v1::WatchResponse>,
+}
+
+/// What a watch says: something, or what happened at one revision.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Said(Said),
+    Events(v1::WatchEvents),
+}
 
 impl WatchCall {
+    pub(crate) fn new(stream: Streaming<v1::WatchResponse>) -> Self {
+        let arrived = VecDeque::new();
+        Self { stream, arrived }
+    }
+
     /// The next message.
     pub(crate) async fn next(&mut self) -> Message {
-        let message = within("a message of the watch", self.0.message()).await.unwrap();
-        message.expect("the stream goes on").response.unwrap()
+        if self.arrived.is_empty() {
+            let message = within("a message of the watch", self.stream.message())
+                .await
+                .unwrap();
+            self.arrived
+                .extend(one_by_one(message.expect("the stream goes on")));
+        }
+        let mut message = self.arrived.pop_front().unwrap();
+        match message.events.pop() {
+            Some(events) => Message::Events(events),
+            None => Message::Said(message.response.unwrap()),
+        }
     }
 
     pub(crate) async fn created(&mut self) -> v1::WatchCreated {
         match self.next().await {
-            Message::Created(created) => created,
+            Message::Said(Said::Created(created)) => created,
             other => panic!("expected created, got {other:?}"),
         }
     }
@@ -189,15 +225,17 @@ impl WatchCall {
     pub(crate) async fn events(&mut self) -> v1::WatchEvents {
         match self.next().await {
             Message::Events(events) => events,
-            other => panic!("expected events, got {other:?}"),
+            other @ Message::Said(_) => panic!("expected events, got {other:?}"),
         }
     }
 
     /// The last message, after which the stream must be over without an error.
     pub(crate) async fn ended(&mut self) -> v1::WatchEnded {
         match self.next().await {
-            Message::Ended(ended) => {
-                let end = within("the end of the stream", self.0.message()).await.unwrap();
+            Message::Said(Said::Ended(ended)) => {
+                let end = within("the end of the stream", self.stream.message())
+                    .await
+                    .unwrap();
                 assert!(end.is_none(), "something came after the end: {end:?}");
                 ended
             }
@@ -234,6 +272,12 @@ pub(crate) fn put(key: &str, value: impl Into<Bytes>) -> v1::PutRequest {
         value: value.into(),
         ..v1::PutRequest::default()
     }
+}
+
+/// Writes a key, and returns the revision.
+pub(crate) async fn put_in(client: &mut KeyspaceClient<Channel>, name: &str, value: impl Into<Bytes>) -> u64 {
+    let response = client.put(put(name, value)).await.unwrap().into_inner();
+    response.header.unwrap().revision
 }
 
 /// A watch of a range from now on.

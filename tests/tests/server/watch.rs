@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use tidewatch_core::WatchSettings;
 use tidewatch_proto::v1;
 use tidewatch_proto::v1::keyspace_client::KeyspaceClient;
-use tidewatch_proto::v1::watch_client::WatchClient;
 use tidewatch_proto::v1::watch_ended::Reason;
-use tidewatch_proto::v1::watch_response::Response as Message;
-use tidewatch_server::{Config, Limits};
-use tonic::Code;
+use tidewatch_proto::v1::watch_response::Response as Said;
 use tonic::transport::Channel;
 
-use crate::rig::{TestServer, config, key, prefix, put, watch, within};
-
-async fn put_in(client: &mut KeyspaceClient<Channel>, name: &str, value: impl Into<bytes::Bytes>) -> u64 {
-    let response = client.put(put(name, value)).await.unwrap().into_inner();
-    response.header.unwrap().revision
-}
+use crate::rig::{Message, TestServer, key, prefix, put, put_in, watch, within};
 
 async fn delete(client: &mut KeyspaceClient<Channel>, range: v1::KeyRange) -> u64 {
     let request = v1::DeleteRequest {
@@ -67,12 +58,14 @@ async fn a_snapshot_begins_shows_all_ends_and_is_followed_by_what_happens_next()
     };
     let mut call = server.watch(request).await;
     assert_eq!(call.created().await.revision, boundary);
-    assert!(matches!(call.next().await, Message::SnapshotBegin(begin) if begin.revision == boundary));
+    assert!(
+        matches!(call.next().await, Message::Said(Said::SnapshotBegin(begin)) if begin.revision == boundary)
+    );
     let mut keys = Vec::new();
     loop {
         match call.next().await {
-            Message::Snapshot(part) => keys.extend(part.kvs.into_iter().map(|kv| kv.key)),
-            Message::SnapshotEnd(end) => {
+            Message::Said(Said::Snapshot(part)) => keys.extend(part.kvs.into_iter().map(|kv| kv.key)),
+            Message::Said(Said::SnapshotEnd(end)) => {
                 assert_eq!(end.revision, boundary);
                 break;
             }
@@ -229,8 +222,8 @@ async fn an_idle_watch_is_told_how_far_it_is() {
     let elsewhere = put_in(&mut client, "/b", "x").await;
     loop {
         match call.next().await {
-            Message::Progress(progress) if progress.revision == elsewhere => break,
-            Message::Progress(progress) => assert!(progress.revision < elsewhere),
+            Message::Said(Said::Progress(progress)) if progress.revision == elsewhere => break,
+            Message::Said(Said::Progress(progress)) => assert!(progress.revision < elsewhere),
             other => panic!("{other:?}"),
         }
     }
@@ -254,62 +247,6 @@ async fn a_future_start_is_silent_until_it_is_reached() {
 }
 
 #[tokio::test]
-async fn a_compacted_start_ends_in_band_with_the_oldest_revision() {
-    let server = TestServer::start().await;
-    let mut client = server.keyspace().await;
-    put_in(&mut client, "/a", "1").await;
-    let revision = put_in(&mut client, "/a", "2").await;
-    client.compact(v1::CompactRequest { revision }).await.unwrap();
-    let request = v1::WatchRequest {
-        start: Some(v1::watch_request::Start::StartRevision(revision - 1)),
-        ..watch(key("/a"))
-    };
-    let mut call = server.watch(request).await;
-    call.created().await;
-    let ended = call.ended().await;
-    let Some(Reason::Compacted(compacted)) = ended.reason else {
-        panic!("{ended:?}")
-    };
-    assert_eq!((compacted.requested, compacted.oldest), (revision - 1, revision));
-    assert_eq!(ended.resume, None);
-}
-
-#[tokio::test]
-async fn a_foreign_position_ends_in_band_with_the_keyspace_there_is() {
-    let server = TestServer::start().await;
-    let mut client = server.keyspace().await;
-    let current = put_in(&mut client, "/a", "1").await;
-    let here = client.get(v1::GetRequest {
-        key: "/a".into(),
-        ..v1::GetRequest::default()
-    });
-    let keyspace_id = here.await.unwrap().into_inner().header.unwrap().keyspace_id;
-    let position = |keyspace_id, revision| v1::WatchRequest {
-        start: Some(v1::watch_request::Start::After(v1::Position {
-            keyspace_id,
-            revision,
-        })),
-        ..watch(key("/a"))
-    };
-    for (what, request) in [
-        ("another keyspace", position(keyspace_id ^ 1, current)),
-        ("ahead of the keyspace", position(keyspace_id, current + 1)),
-    ] {
-        let mut call = server.watch(request).await;
-        call.created().await;
-        let ended = call.ended().await;
-        let Some(Reason::KeyspaceChanged(changed)) = ended.reason else {
-            panic!("{what}: {ended:?}")
-        };
-        assert_eq!(
-            (changed.actual_keyspace_id, changed.current),
-            (keyspace_id, current),
-            "{what}"
-        );
-    }
-}
-
-#[tokio::test]
 async fn a_watch_resumes_after_a_position_with_the_next_event() {
     let server = TestServer::start().await;
     let mut client = server.keyspace().await;
@@ -329,99 +266,6 @@ async fn a_watch_resumes_after_a_position_with_the_next_event() {
     let mut call = server.watch(request).await;
     assert_eq!(call.created().await.revision, revision);
     assert_eq!(call.events().await.revision, missed);
-}
-
-#[tokio::test]
-async fn bad_requests_are_refused_before_a_stream_begins() {
-    let server = TestServer::start().await;
-    let mut client = WatchClient::new(server.channel().await);
-    let everything_at_once = v1::WatchRequest {
-        snapshot: true,
-        start: Some(v1::watch_request::Start::StartRevision(1)),
-        ..watch(key("/a"))
-    };
-    for (request, says) in [
-        (v1::WatchRequest::default(), "it has no range"),
-        (watch(key("")), "it is empty"),
-        (everything_at_once, "cannot be combined"),
-        (
-            v1::WatchRequest {
-                ranges: vec![key("/a"); 65],
-                ..v1::WatchRequest::default()
-            },
-            "more than 64 ranges",
-        ),
-        (
-            v1::WatchRequest {
-                progress_interval_ms: Some(99),
-                ..watch(key("/a"))
-            },
-            "at least 100 ms",
-        ),
-        (
-            v1::WatchRequest {
-                start: Some(v1::watch_request::Start::StartRevision(0)),
-                ..watch(key("/a"))
-            },
-            "revision 0",
-        ),
-    ] {
-        let status = client.watch(request).await.unwrap_err();
-        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-        assert!(status.message().contains(says), "{status}");
-    }
-}
-
-#[tokio::test]
-async fn watchers_beyond_the_limit_are_refused_and_a_dropped_one_makes_room_at_once() {
-    let mut config = config();
-    config.keyspace.watch = WatchSettings {
-        max_watchers: 2,
-        ..WatchSettings::default()
-    };
-    let server = TestServer::with(config).await;
-    let mut first = server.watch(watch(key("/a"))).await;
-    let mut second = server.watch(watch(key("/a"))).await;
-    first.created().await;
-    second.created().await;
-    let mut client = WatchClient::new(server.channel().await);
-    let status = client.watch(watch(key("/a"))).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    drop(first);
-    within("room for another watch", async {
-        while client.watch(watch(key("/a"))).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn watches_beyond_what_one_connection_may_hold_are_refused_on_it_alone() {
-    let server = TestServer::with(Config {
-        limits: Limits {
-            max_watches_per_connection: 1,
-            ..Limits::default()
-        },
-        ..config()
-    })
-    .await;
-    let mut client = WatchClient::new(server.channel().await);
-    let first = client.watch(watch(key("/a"))).await.unwrap();
-    let status = client.watch(watch(key("/a"))).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    assert!(
-        status.message().contains("limit of 1 watches on one connection"),
-        "{status}"
-    );
-    server.watch(watch(key("/a"))).await.created().await;
-    drop(first);
-    within("room for another watch", async {
-        while client.watch(watch(key("/a"))).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 /// What the process holds, in bytes.
@@ -493,8 +337,8 @@ async fn a_stuck_client_whose_history_is_gone_is_told_where_to_go_on() {
                 assert_eq!(events.revision, delivered + 1, "there is a gap");
                 delivered = events.revision;
             }
-            Message::Ended(ended) => break ended,
-            other => panic!("{other:?}"),
+            Message::Said(Said::Ended(ended)) => break ended,
+            other @ Message::Said(_) => panic!("{other:?}"),
         }
     };
     assert!(delivered < last, "the client was never stuck");
