@@ -86,8 +86,12 @@ fn the_rows_of_an_agent_that_was_killed_read_as_unknown_until_another_one_has_th
     until("the row is observed", || row(&server)["state"] == "running");
     let second = start(&server, dir.path());
     let told = second.told("another instance reconciles this host").unwrap();
-    // The host's own key is written when its Docker has been asked, which takes a moment longer than the claim.
     until("the host is told", || host(&server)["instance"].is_string());
+    // Written when its Docker has been asked, which takes a moment longer than the claim; without it nobody looks for
+    // since when the host is absent.
+    until("the host is written", || {
+        server.run(&["get", "/hosts/h1"]).is_ok()
+    });
     let instance = host(&server)["instance"].as_str().unwrap().to_owned();
     assert!(told.contains(&instance) && told.contains("--host-name"), "{told}");
     drop(first);

@@ -31,6 +31,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::address::{Address, Authority};
 use super::ssh;
@@ -72,6 +73,22 @@ struct Kept {
     sender: http1::SendRequest<Empty<Bytes>>,
     /// How much may still be read on it.
     left: Arc<AtomicU64>,
+    /// It ends with the answer, or when the answer is dropped.
+    end: JoinHandle<hyper::Result<()>>,
+}
+
+impl Kept {
+    /// Sends a request and waits for the head of its answer. If the connection has ended before it could be sent, what
+    /// ended it is told: an engine that does not like a client says so as soon as hands are shaken.
+    async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self.sender.send_request(request).await {
+            Err(error) if error.is_canceled() => match (&mut self.end).await {
+                Ok(Err(why)) => Err(why),
+                _ => Err(error),
+            },
+            sent => sent,
+        }
+    }
 }
 
 impl Transport {
@@ -183,11 +200,8 @@ impl Transport {
 
     /// What is answered, and the connection if it can be used again.
     async fn ask(&self, mut connection: Kept, target: &str) -> Result<(Bytes, Option<Kept>), ListError> {
-        let response = connection
-            .sender
-            .send_request(self.request(target)?)
-            .await
-            .map_err(|error| self.fault(error))?;
+        let response = connection.send(self.request(target)?).await;
+        let response = response.map_err(|error| self.fault(error))?;
         let response = self.accept(response, &connection.left).await?;
         let body = self.read(response).await?;
         let is_open = !connection.sender.is_closed();
@@ -199,7 +213,7 @@ impl Transport {
     /// Dropping the answer closes the connection.
     pub(super) async fn get(&self, target: &str, budget: u64) -> Result<Response<Incoming>, ListError> {
         let mut connection = self.open(budget).await?;
-        let response = connection.sender.send_request(self.request(target)?).await;
+        let response = connection.send(self.request(target)?).await;
         self.accept(response.map_err(|error| self.fault(error))?, &connection.left)
             .await
     }
@@ -242,9 +256,9 @@ impl Transport {
         let (sender, connection) = http1::handshake(TokioIo::new(bounded))
             .await
             .map_err(|error| self.fault(error))?;
-        // It ends with the answer, or when the answer is dropped. Its errors arrive at whoever reads the answer.
-        tokio::spawn(async move { connection.await.ok() });
-        Ok(Kept { sender, left })
+        // Its errors arrive at whoever reads the answer.
+        let end = tokio::spawn(connection);
+        Ok(Kept { sender, left, end })
     }
 
     /// The whole body of an answer. Bounded by the budget of its connection.
