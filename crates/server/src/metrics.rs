@@ -455,7 +455,7 @@ impl ReconcilerLevels {
             ),
             (
                 "lag_seconds",
-                "From the last event to the commit of what it led to",
+                "From the oldest event of the last burst to the commit of what it led to",
                 &levels.lag_seconds,
             ),
         ] {
