@@ -506,6 +506,18 @@ fn a_window_of_age_forgets_what_is_too_old() {
 }
 
 #[test]
+fn the_name_of_a_watch_is_not_given_again_in_another_keyspace() {
+    let replica = replica(listing(5, vec![]));
+    let first = watch_from(&replica, 5).id();
+    let other = Listing {
+        keyspace: KeyspaceId(8),
+        ..listing(5, vec![])
+    };
+    replica.install(other).unwrap();
+    assert!(watch_from(&replica, 5).id() > first);
+}
+
+#[test]
 fn a_compaction_ahead_of_the_replica_leaves_what_is_there_now() {
     let replica = replica(listing(5, vec![entry("/a", "1", 3)]));
     let body = async {

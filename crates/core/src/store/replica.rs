@@ -41,9 +41,6 @@ pub struct Listing {
 /// Where the original turns out to be [another keyspace](Self::install), the replica becomes one of that:
 /// watches that began with a snapshot get another one, all others end.
 pub struct Replica {
-    clock: Arc<dyn Clock>,
-    settings: Settings,
-    archive: Option<Arc<dyn Archive>>,
     now: RwLock<Arc<Generation>>,
     waiting: Mutex<Waiting>,
 }
@@ -79,12 +76,29 @@ pub struct Extent {
 }
 
 impl Generation {
-    fn new(
+    fn first(
         listing: Listing,
         archive: Option<Arc<dyn Archive>>,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Arc<Self>, Cause> {
+        let shared = Self::listed(listing, clock.clone(), settings)?;
+        let (history, snapshots) = (shared.history.clone(), Some(shared.clone() as Arc<_>));
+        let watch = shared.settings.watch.clone();
+        let registry = WatchRegistry::with_archive(history, snapshots, archive, clock, watch);
+        Ok(Arc::new(Self { shared, registry }))
+    }
+
+    /// That of another keyspace, in this one's place.
+    fn next(&self, listing: Listing) -> Result<Arc<Self>, Cause> {
+        let before = &self.shared;
+        let shared = Self::listed(listing, before.clock.clone(), before.settings.clone())?;
+        let snapshots = Some(shared.clone() as Arc<_>);
+        let registry = self.registry.successor(shared.history.clone(), snapshots);
+        Ok(Arc::new(Self { shared, registry }))
+    }
+
+    fn listed(listing: Listing, clock: Arc<dyn Clock>, settings: Settings) -> Result<Arc<Shared>, Cause> {
         let Listing {
             keyspace,
             revision,
@@ -93,11 +107,7 @@ impl Generation {
         let state = State::listed(revision, entries)?;
         // What happened at the revision of the listing is in it, but not known as events.
         let history = History::new(keyspace, revision.next(), revision);
-        let shared = Shared::new(state, history.clone(), clock.clone(), settings);
-        let snapshots = Some(shared.clone() as Arc<_>);
-        let watch = shared.settings.watch.clone();
-        let registry = WatchRegistry::with_archive(history, snapshots, archive, clock, watch);
-        Ok(Arc::new(Self { shared, registry }))
+        Ok(Shared::new(state, history, clock, settings))
     }
 
     /// Forgets what outgrows the window, for ever.
@@ -131,11 +141,8 @@ impl Replica {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Arc<Self>, Cause> {
-        let first = Generation::new(listing, archive.clone(), clock.clone(), settings.clone())?;
+        let first = Generation::first(listing, archive, clock, settings)?;
         Ok(Arc::new(Self {
-            clock,
-            settings,
-            archive,
             now: RwLock::new(first),
             waiting: Mutex::new(Waiting::default()),
         }))
@@ -170,8 +177,7 @@ impl Replica {
 
     fn replace(&self, old: &Generation, listing: Listing) -> Result<(), Cause> {
         let (actual, current) = (listing.keyspace, listing.revision);
-        let archive = self.archive.clone();
-        let fresh = Generation::new(listing, archive, self.clock.clone(), self.settings.clone())?;
+        let fresh = old.next(listing)?;
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         if old.shared.closing().is_some() {
             return Ok(());

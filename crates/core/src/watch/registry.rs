@@ -47,7 +47,8 @@ pub struct WatchRegistry {
     archive: Option<Arc<dyn Archive>>,
     clock: Arc<dyn Clock>,
     settings: WatchSettings,
-    next_id: AtomicU64,
+    /// Shared with the registries that this one came after.
+    next_id: Arc<AtomicU64>,
     admission: Admission,
     prev_kv_watchers: AtomicUsize,
     lagging: AtomicUsize,
@@ -87,6 +88,34 @@ impl WatchRegistry {
         clock: Arc<dyn Clock>,
         settings: WatchSettings,
     ) -> Arc<Self> {
+        let first_id = Arc::new(AtomicU64::new(1));
+        Self::build(history, snapshots, archive, clock, settings, first_id)
+    }
+
+    /// A registry in this one's place, of watchers of another history. No name is given twice.
+    pub(crate) fn successor(
+        &self,
+        history: Arc<History>,
+        snapshots: Option<Arc<dyn SnapshotReader>>,
+    ) -> Arc<Self> {
+        Self::build(
+            history,
+            snapshots,
+            self.archive.clone(),
+            self.clock.clone(),
+            self.settings.clone(),
+            self.next_id.clone(),
+        )
+    }
+
+    fn build(
+        history: Arc<History>,
+        snapshots: Option<Arc<dyn SnapshotReader>>,
+        archive: Option<Arc<dyn Archive>>,
+        clock: Arc<dyn Clock>,
+        settings: WatchSettings,
+        next_id: Arc<AtomicU64>,
+    ) -> Arc<Self> {
         let (current, admission) = (history.current(), Admission::new(settings.max_watchers));
         Arc::new(Self {
             history,
@@ -94,7 +123,7 @@ impl WatchRegistry {
             archive,
             clock,
             settings,
-            next_id: AtomicU64::new(1),
+            next_id,
             admission,
             prev_kv_watchers: AtomicUsize::new(0),
             lagging: AtomicUsize::new(0),
