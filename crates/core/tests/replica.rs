@@ -491,18 +491,20 @@ fn a_window_of_age_forgets_what_is_too_old() {
     };
     let replica = Replica::new(listing(5, vec![]), None, Arc::new(clock.clone()), settings).unwrap();
     let body = async {
-        let old = Record {
+        let timed = |revision| Record {
             time: Some(clock.system_time()),
-            ..put("/a", "1", 6)
+            ..put("/a", "1", revision)
         };
-        replica.append(old).unwrap();
+        // What was caught up with says nothing of its time.
+        replica.append(put("/a", "1", 6)).unwrap();
+        replica.append(timed(7)).unwrap();
         clock.advance(Duration::from_secs(90));
-        let mut watch = watch_from(&replica, 6);
-        replica.append(put("/a", "2", 7)).unwrap();
+        let mut watch = watch_from(&replica, 7);
+        replica.append(timed(8)).unwrap();
         said(&mut watch).await;
     };
     block_on(drive(replica.run(), body));
-    assert_eq!(replica.extent().watchable, Revision(7));
+    assert_eq!(replica.extent().watchable, Revision(8));
 }
 
 #[test]

@@ -199,11 +199,12 @@ impl Replica {
     pub fn append(&self, record: Record) -> Result<(), Cause> {
         let generation = self.generation();
         let shared = &generation.shared;
+        let now = shared.clock.system_time();
         let mut state = shared.write();
         if record.revision <= state.committed() {
             return Ok(());
         }
-        state.follow(record, &shared.history)?;
+        state.follow(record, now, &shared.history)?;
         if state.exceeds(&shared.settings.history) {
             shared.wake.notify_one();
         }

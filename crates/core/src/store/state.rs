@@ -40,6 +40,8 @@ pub(super) struct State {
     pending: Vec<Change>,
     /// What the history holds, kept here so that looking at it needs no other lock.
     kept: Kept,
+    /// When a record was last added that does not say when it happened, if one was. All of these are at least so old.
+    untimed: Option<SystemTime>,
     /// Nothing new is accepted.
     pub(super) closed: bool,
 }
@@ -81,6 +83,7 @@ impl State {
             totals: Totals::default(),
             pending: Vec::new(),
             kept: Kept::default(),
+            untimed: None,
             closed: false,
         }
     }
@@ -140,11 +143,14 @@ impl State {
         })
     }
 
-    /// Adds what happened elsewhere, and makes it visible.
+    /// Adds what happened elsewhere, and makes it visible. For the age of the history, what does not say when it happened is `now`'s.
     ///
     /// # Errors
     /// It cannot follow what is here. Nothing of it is visible, but the state takes nothing more.
-    pub(super) fn follow(&mut self, record: Record, history: &History) -> Result<(), Cause> {
+    pub(super) fn follow(&mut self, record: Record, now: SystemTime, history: &History) -> Result<(), Cause> {
+        if record.time.is_none() {
+            self.untimed = Some(now);
+        }
         let revision = record.revision;
         if revision <= self.evaluated {
             return Err(contradiction(format!(
@@ -447,7 +453,7 @@ impl State {
         most: Revision,
     ) -> Option<Revision> {
         let surplus = self.exceeds(window).then(|| self.surplus(window, history, most));
-        let aged = aged(window, now, history, most);
+        let aged = aged(window, now, self.untimed, history, most);
         let target = surplus.flatten().max(aged)?.min(self.committed);
         (target > self.oldest).then_some(target)
     }
@@ -480,11 +486,17 @@ fn take_back(lease: &mut Lease, event: &Event) {
     }
 }
 
-/// From where on the records are young enough.
-fn aged(window: &HistoryWindow, now: SystemTime, history: &History, most: Revision) -> Option<Revision> {
+/// From where on the records are young enough; those that do not say when they happened are taken for as young as the last of them.
+fn aged(
+    window: &HistoryWindow,
+    now: SystemTime,
+    untimed: Option<SystemTime>,
+    history: &History,
+    most: Revision,
+) -> Option<Revision> {
     let limit = now.checked_sub(window.max_age)?;
     forget_while(history, most, |record| {
-        record.time.is_some_and(|time| time < limit)
+        record.time.or(untimed).is_some_and(|time| time < limit)
     })
 }
 
