@@ -243,7 +243,6 @@ impl Inner {
         let reason = self.closing().reason.clone().unwrap_or(EndReason::Closed);
         self.fills.close(reason.clone());
         self.replica.close(reason);
-        self.shared.upstream.close();
     }
 
     /// Waits until it is closed and what was accepted is done, and ends.

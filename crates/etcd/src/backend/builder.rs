@@ -221,7 +221,7 @@ impl EtcdBackendBuilder {
     }
 
     /// Finds somebody who answers, and looks who it is.
-    async fn look(&self, upstream: &Upstream, last: &LastFailure) -> Result<bool, Error> {
+    async fn look(&self, upstream: &Arc<Upstream>, last: &LastFailure) -> Result<bool, Error> {
         let mut hopeless = Hopeless::new(self.access.endpoints());
         loop {
             match upstream.member().await {

@@ -1,13 +1,13 @@
 //! Calls at whichever member answers.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Either, Shared, select};
+use futures_util::future::{BoxFuture, Either, Shared, WeakShared, select};
 use tidewatch_core::txn::{OpResponse, RangeRequest, RangeResponse, Txn};
 use tidewatch_core::{Clock, Revision, key};
 
@@ -27,15 +27,18 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
 /// The pause before a call is made again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What several wait for: whoever polls it brings it forward for all, and it ends with the last of them.
+type Common<T, E> = Shared<BoxFuture<'static, Result<T, E>>>;
+
 /// The members that answer calls.
+///
+/// No lock is held while anything is awaited: a caller that is no longer polled, or never again, holds up nobody.
 pub(super) struct Upstream {
     callers: Box<dyn Callers>,
     endpoints: usize,
     dial_timeout: Duration,
     clock: Arc<dyn Clock>,
-    now: tokio::sync::Mutex<Now>,
-    /// How many connections could not be made.
-    failed_dials: AtomicU64,
+    now: Mutex<Now>,
     /// Which key is read to learn the revision.
     probe: RangeRequest,
     head: Mutex<Option<HeadRead>>,
@@ -48,16 +51,15 @@ struct Now {
     endpoint: usize,
     calls: Option<Arc<dyn Calls>>,
     version: Option<Version>,
-    /// Why the last connection could not be made.
-    failure: Option<Failure>,
+    /// The connection that is being made.
+    dial: Option<WeakShared<BoxFuture<'static, Result<Arc<dyn Calls>, Failure>>>>,
 }
 
 /// A read of the revision that several wait for. Whoever comes before it is begun joins it: it shows all that was there when they
 /// came.
-#[derive(Clone)]
 struct HeadRead {
     has_begun: Arc<AtomicBool>,
-    answer: Shared<BoxFuture<'static, Result<Header, CallFailure>>>,
+    answer: Option<WeakShared<BoxFuture<'static, Result<Header, CallFailure>>>>,
 }
 
 impl Upstream {
@@ -85,13 +87,12 @@ impl Upstream {
             } else {
                 DIAL_TIMEOUT
             },
-            now: tokio::sync::Mutex::new(Now {
+            now: Mutex::new(Now {
                 endpoint: fastrand::usize(..endpoints.max(1)),
                 calls: None,
                 version: None,
-                failure: None,
+                dial: None,
             }),
-            failed_dials: AtomicU64::new(0),
             endpoints: endpoints.max(1),
             clock,
             probe,
@@ -101,14 +102,14 @@ impl Upstream {
     }
 
     /// What the member that is asked is, as far as it says, and whether it is a Tidewatch.
-    pub(super) async fn member(&self) -> Result<(Option<Version>, bool), Failure> {
+    pub(super) async fn member(self: &Arc<Self>) -> Result<(Option<Version>, bool), Failure> {
         let calls = self.calls().await?;
-        Ok((self.now.lock().await.version, calls.is_tidewatch()))
+        Ok((self.now().version, calls.is_tidewatch()))
     }
 
     /// Makes a call that changes nothing, or nothing more when it is made again, until it is answered.
     pub(super) async fn read<T>(
-        &self,
+        self: &Arc<Self>,
         call: impl Fn(&dyn Calls) -> Called<T>,
     ) -> Result<(Header, T), CallFailure> {
         let mut budget = self.clock.sleep(READ_BUDGET);
@@ -132,7 +133,7 @@ impl Upstream {
 
     /// Makes a call that must not happen twice: again only while it is certain that it has not.
     pub(super) async fn write<T>(
-        &self,
+        self: &Arc<Self>,
         call: impl Fn(&dyn Calls) -> Called<T>,
     ) -> Result<(Header, T), CallFailure> {
         let mut left = WRITE_TIMEOUT;
@@ -165,11 +166,20 @@ impl Upstream {
     pub(super) async fn head(self: &Arc<Self>) -> Result<Header, CallFailure> {
         let answer = {
             let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*head {
-                Some(read) if !read.has_begun.load(Ordering::Acquire) => read.answer.clone(),
+            let last = head.as_ref().and_then(|read| {
+                let answer = read.answer.as_ref()?.upgrade()?;
+                Some((read.has_begun.load(Ordering::Acquire), answer))
+            });
+            match last {
+                Some((false, answer)) => answer,
                 before => {
-                    let read = self.read_head(before.as_ref().map(|before| before.answer.clone()));
-                    head.insert(read).answer.clone()
+                    let has_begun = Arc::new(AtomicBool::new(false));
+                    let answer = self.read_head(before.map(|(_, answer)| answer), has_begun.clone());
+                    *head = Some(HeadRead {
+                        has_begun,
+                        answer: answer.downgrade(),
+                    });
+                    answer
                 }
             }
         };
@@ -179,29 +189,20 @@ impl Upstream {
     /// One at a time, so that those who come meanwhile share the next.
     fn read_head(
         self: &Arc<Self>,
-        before: Option<Shared<BoxFuture<'static, Result<Header, CallFailure>>>>,
-    ) -> HeadRead {
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let (upstream, begins) = (self.clone(), has_begun.clone());
+        before: Option<Common<Header, CallFailure>>,
+        has_begun: Arc<AtomicBool>,
+    ) -> Common<Header, CallFailure> {
+        let upstream = self.clone();
         let answer = async move {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            begins.store(true, Ordering::Release);
+            has_begun.store(true, Ordering::Release);
             let probe = &upstream.probe;
             let (header, _) = upstream.read(|calls| calls.range(probe.clone())).await?;
             Ok(header)
         };
-        HeadRead {
-            has_begun,
-            answer: answer.boxed().shared(),
-        }
-    }
-
-    /// Lets go of a read that nobody waits for any more, and with it of this: it holds both.
-    pub(super) fn close(&self) {
-        let read = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(read);
+        answer.boxed().shared()
     }
 
     /// The highest revision that any answer has shown.
@@ -210,17 +211,23 @@ impl Upstream {
     }
 
     /// Reads a range, linearizably unless the request says otherwise.
-    pub(super) async fn range(&self, request: &RangeRequest) -> Result<(Header, RangeResponse), CallFailure> {
+    pub(super) async fn range(
+        self: &Arc<Self>,
+        request: &RangeRequest,
+    ) -> Result<(Header, RangeResponse), CallFailure> {
         self.read(|calls| calls.range(request.clone())).await
     }
 
     /// Carries out a transaction that only reads.
-    pub(super) async fn reads(&self, txn: &Txn) -> Result<(Header, (bool, Vec<OpResponse>)), CallFailure> {
+    pub(super) async fn reads(
+        self: &Arc<Self>,
+        txn: &Txn,
+    ) -> Result<(Header, (bool, Vec<OpResponse>)), CallFailure> {
         self.read(|calls| calls.txn(txn.clone())).await
     }
 
     async fn attempt<T>(
-        &self,
+        self: &Arc<Self>,
         call: impl Fn(&dyn Calls) -> Called<T>,
         limit: Duration,
     ) -> Result<(Header, T), CallFailure> {
@@ -240,7 +247,7 @@ impl Upstream {
         };
         match &answer {
             Ok((header, _)) => self.note(header),
-            Err(CallFailure::NotDone(_) | CallFailure::Lost(_)) => self.leave(calls).await,
+            Err(CallFailure::NotDone(_) | CallFailure::Lost(_)) => self.leave(calls),
             Err(CallFailure::Refused(..)) => {}
         }
         answer
@@ -254,48 +261,56 @@ impl Upstream {
     }
 
     /// The connection there is, or another one.
-    async fn calls(&self) -> Result<Arc<dyn Calls>, Failure> {
-        let failed = self.failed_dials.load(Ordering::Relaxed);
-        let mut now = self.now.lock().await;
-        if let Some(calls) = &now.calls {
-            return Ok(calls.clone());
-        }
-        // Whoever has waited while somebody else's attempt failed does not make another one behind all others.
-        if let Some(failure) = &now.failure
-            && self.failed_dials.load(Ordering::Relaxed) != failed
-        {
-            return Err(failure.clone());
-        }
-        let dialed = match select(
-            self.callers.connect(now.endpoint),
-            self.clock.sleep(self.dial_timeout),
-        )
-        .await
-        {
-            Either::Left((dialed, _)) => dialed,
-            Either::Right(_) => Err(Failure::unreachable(format!(
-                "no connection within {:?}",
-                self.dial_timeout
-            ))),
+    async fn calls(self: &Arc<Self>) -> Result<Arc<dyn Calls>, Failure> {
+        let dial = {
+            let mut now = self.now();
+            if let Some(calls) = &now.calls {
+                return Ok(calls.clone());
+            }
+            match now.dial.as_ref().and_then(WeakShared::upgrade) {
+                Some(dial) => dial,
+                None => {
+                    let dial = self.dial(now.endpoint);
+                    now.dial = dial.downgrade();
+                    dial
+                }
+            }
         };
-        match dialed {
-            Ok((dialed, calls)) => {
-                now.version = dialed.version;
-                now.calls = Some(calls.clone());
-                Ok(calls)
+        dial.await
+    }
+
+    /// Makes a connection to this member; if that fails, the next one is to be asked.
+    fn dial(self: &Arc<Self>, endpoint: usize) -> Common<Arc<dyn Calls>, Failure> {
+        let upstream = self.clone();
+        let dial = async move {
+            let connected = upstream.callers.connect(endpoint);
+            let dialed = match select(connected, upstream.clock.sleep(upstream.dial_timeout)).await {
+                Either::Left((dialed, _)) => dialed,
+                Either::Right(_) => Err(Failure::unreachable(format!(
+                    "no connection within {:?}",
+                    upstream.dial_timeout
+                ))),
+            };
+            let mut now = upstream.now();
+            now.dial = None;
+            match dialed {
+                Ok((dialed, calls)) => {
+                    now.version = dialed.version;
+                    now.calls = Some(calls.clone());
+                    Ok(calls)
+                }
+                Err(failure) => {
+                    now.endpoint = (endpoint + 1) % upstream.endpoints;
+                    Err(failure)
+                }
             }
-            Err(failure) => {
-                now.endpoint = (now.endpoint + 1) % self.endpoints;
-                now.failure = Some(failure.clone());
-                self.failed_dials.fetch_add(1, Ordering::Relaxed);
-                Err(failure)
-            }
-        }
+        };
+        dial.boxed().shared()
     }
 
     /// Goes on to the next member, unless somebody has.
-    async fn leave(&self, calls: &Arc<dyn Calls>) {
-        let mut now = self.now.lock().await;
+    fn leave(&self, calls: &Arc<dyn Calls>) {
+        let mut now = self.now();
         if now
             .calls
             .as_ref()
@@ -304,6 +319,10 @@ impl Upstream {
             now.calls = None;
             now.endpoint = (now.endpoint + 1) % self.endpoints;
         }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
