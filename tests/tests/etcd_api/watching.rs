@@ -8,9 +8,10 @@ use tidewatch_proto::etcdserverpb::watch_create_request::FilterType;
 use tidewatch_proto::etcdserverpb::watch_request::RequestUnion;
 use tidewatch_proto::mvccpb::event::EventType;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::rig::{TestServer, bytes, within};
 
@@ -23,21 +24,40 @@ const REQUESTS: usize = 1024;
 /// A stream of watches.
 pub(crate) struct Watching {
     requests: Option<mpsc::Sender<pb::WatchRequest>>,
-    responses: Streaming<pb::WatchResponse>,
+    /// A stream is answered with its first message.
+    opening: JoinSet<Result<Response<Streaming<pb::WatchResponse>>, Status>>,
+    responses: Option<Streaming<pb::WatchResponse>>,
 }
 
 impl Watching {
     pub(crate) async fn on(server: &TestServer) -> Self {
-        Self::over(WatchClient::new(server.channel().await)).await
+        Self::over(WatchClient::new(server.channel().await))
     }
 
-    pub(crate) async fn over(mut client: WatchClient<Channel>) -> Self {
+    pub(crate) fn over(mut client: WatchClient<Channel>) -> Self {
         let (requests, sent) = mpsc::channel(REQUESTS);
-        let responses = within("a stream", client.watch(ReceiverStream::new(sent))).await;
+        let mut opening = JoinSet::new();
+        opening.spawn(async move { client.watch(ReceiverStream::new(sent)).await });
         Self {
             requests: Some(requests),
-            responses: responses.unwrap().into_inner(),
+            opening,
+            responses: None,
         }
+    }
+
+    async fn message(&mut self) -> Result<Option<pb::WatchResponse>, Status> {
+        if let Some(opened) = self.opening.join_next().await {
+            self.responses = Some(opened.unwrap()?.into_inner());
+        }
+        match &mut self.responses {
+            Some(responses) => responses.message().await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the head of the answer is here, or the stream was refused.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        self.responses.is_some() || self.opening.try_join_next().is_some()
     }
 
     pub(crate) async fn ask(&self, request: RequestUnion) {
@@ -92,13 +112,13 @@ impl Watching {
 
     /// The next response.
     pub(crate) async fn next(&mut self) -> pb::WatchResponse {
-        let response = within("a response", self.responses.message()).await.unwrap();
+        let response = within("a response", self.message()).await.unwrap();
         response.expect("the stream goes on")
     }
 
     /// The next response; none: the stream broke off, as streams do when a server goes away.
     pub(crate) async fn try_next(&mut self) -> Option<pb::WatchResponse> {
-        match within("a response", self.responses.message()).await {
+        match within("a response", self.message()).await {
             Ok(response) => response,
             Err(status) => {
                 assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
@@ -140,7 +160,7 @@ impl Watching {
 
     /// The end of the stream.
     pub(crate) async fn end(&mut self) -> Result<(), Status> {
-        let end = within("the end of the stream", self.responses.message()).await?;
+        let end = within("the end of the stream", self.message()).await?;
         assert!(end.is_none(), "something came instead of the end: {end:?}");
         Ok(())
     }

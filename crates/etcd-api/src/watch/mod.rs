@@ -23,6 +23,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::{Peekable, StreamExt};
 use tidewatch_core::Error;
 use tidewatch_proto::etcdserverpb as pb;
 use tidewatch_proto::{Prepared, PreparedCodec};
@@ -100,7 +102,7 @@ impl NamedService for WatchService {
 impl Service<http::Request<Body>> for WatchService {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -121,12 +123,18 @@ impl Service<http::Request<Body>> for WatchService {
 
 impl StreamingService<pb::WatchRequest> for WatchService {
     type Response = Message;
-    type ResponseStream = WatchStream;
-    type Future = std::future::Ready<Result<Response<WatchStream>, Status>>;
+    type ResponseStream = Peekable<WatchStream>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
+    /// Answers with the first message, as etcd does: clients take the head of the answer to mean that their watch has begun,
+    /// and put what they want to see.
     fn call(&mut self, request: Request<Streaming<pb::WatchRequest>>) -> Self::Future {
         let host = self.api.host.open(request.extensions());
         let stream = WatchStream::new(self.api.clone(), host, request.into_inner());
-        std::future::ready(Ok(Response::new(stream)))
+        Box::pin(async move {
+            let mut stream = stream.peekable();
+            Pin::new(&mut stream).peek().await;
+            Ok(Response::new(stream))
+        })
     }
 }

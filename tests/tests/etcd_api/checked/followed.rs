@@ -123,7 +123,7 @@ impl Followed {
         }
         let client = WatchClient::new(endpoint.connect().await.unwrap());
         Self {
-            stream: Watching::over(client).await,
+            stream: Watching::over(client),
             slow,
             watches: BTreeMap::new(),
             earlier: Vec::new(),

@@ -72,7 +72,7 @@ async fn streams_that_break_off_take_their_watches_with_them() {
     let mut streams = Vec::new();
     for _ in 0..8 {
         let client = WatchClient::new(server.channel().await);
-        let mut stream = Watching::over(client).await;
+        let mut stream = Watching::over(client);
         for _ in 0..16 {
             stream.begin(watch("/a", "")).await;
         }
@@ -118,7 +118,7 @@ async fn a_watch_that_compaction_overtakes_is_told_and_has_no_gap_before() {
     let mut endpoint = server.endpoint();
     endpoint = endpoint.initial_stream_window_size(64 << 10);
     let channel = endpoint.connect().await.unwrap();
-    let mut stream = Watching::over(WatchClient::new(channel)).await;
+    let mut stream = Watching::over(WatchClient::new(channel));
     let id = stream.begin(watch("/a", "")).await;
     let value = "v".repeat(16 << 10);
     for n in 0..WRITES {
@@ -205,6 +205,23 @@ async fn a_watch_that_an_operator_ends_is_told_so_and_its_stream_goes_on() {
     assert_eq!(canceled.cancel_reason, "etcdserver: watch canceled");
     kv.put("/b", "1").await;
     assert_eq!(stream.take(other, 1).await, ["PUT /b=1@2"]);
+}
+
+/// As etcd does it: clients open a stream with a request for a watch, take the head of the answer to mean that it has begun, and
+/// put what they want to see.
+#[tokio::test]
+async fn a_stream_is_answered_with_its_first_message() {
+    let (server, mut kv) = TestServer::start().await;
+    let channel = server.channel().await;
+    let mut stream = Watching::over(WatchClient::new(channel.clone()));
+    let mut admin = AdminClient::new(channel);
+    for _ in 0..50 {
+        admin.status(v1::StatusRequest {}).await.unwrap();
+        assert!(!stream.is_answered(), "nothing was asked for");
+    }
+    let id = stream.begin(watch("/a", "")).await;
+    kv.put("/a", "1").await;
+    assert_eq!(stream.take(id, 1).await, ["PUT /a=1@2"]);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ fn large_watch(fragment: bool) -> pb::WatchCreateRequest {
 
 async fn limited_to(server: &TestServer, limit: usize) -> Watching {
     let client = WatchClient::new(server.channel().await).max_decoding_message_size(limit);
-    Watching::over(client).await
+    Watching::over(client)
 }
 
 /// `TestWatchFragmentDisable`
