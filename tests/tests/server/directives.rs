@@ -113,6 +113,14 @@ async fn a_rejected_set_is_a_problem_with_a_reason_and_a_path_and_changes_nothin
         (status, &problem["reason"]),
         (StatusCode::BAD_REQUEST, &json!("too_large"))
     );
+    let (status, problem) = publish(&server, "", &" ".repeat((1 << 20) + 1)).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &json!("a set of directives has at most 65536 bytes")
+        )
+    );
     let form = Request::post(url(&server, SET)).header("content-type", "text/plain");
     let (status, ..) = server.request_with(form, good.to_owned().into()).await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);

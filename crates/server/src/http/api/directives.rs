@@ -1,13 +1,15 @@
 //! `/api/v1/directives`: publishing directives, and asking what they say.
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tidewatch_core::Revision;
 use tidewatch_core::limits::MAX_VALUE_BYTES;
+use tidewatch_directives::limits::MAX_SET_BYTES;
 use tidewatch_directives::{Answer, Attribute, Rejection, Subject};
 
 use super::query::Query;
@@ -38,8 +40,15 @@ async fn show(State(service): State<DirectivesService>, uri: Uri) -> Result<Json
 async fn publish(
     State(service): State<DirectivesService>,
     uri: Uri,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
+    let body = body.map_err(|refused| match refused.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("a set of directives has at most {MAX_SET_BYTES} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        }
+        status => Problem::new(status, refused.body_text()),
+    })?;
     let at: Option<Revision> = Query::of(&uri, &["at"])?.one("at")?;
     let published = service.publisher.publish(&body, at).await?;
     Ok(Json(json!({
