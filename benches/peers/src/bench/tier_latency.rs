@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use etcd_client::{Client, WatchOptions};
 use tokio::sync::mpsc;
 
@@ -68,6 +68,8 @@ fn run(_: Plan) -> Result<Vec<Row>> {
 async fn arrivals(endpoint: &str) -> Result<mpsc::UnboundedReceiver<Instant>> {
     let mut client = Client::connect([endpoint], None).await?;
     let mut watch = client.watch(KEY, Some(WatchOptions::new())).await?;
+    let created = watch.message().await?.context("the watch ended")?;
+    ensure!(created.created() && !created.canceled(), "{created:?}");
     let (sender, arrivals) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let _connection = client;
