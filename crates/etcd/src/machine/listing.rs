@@ -9,11 +9,15 @@ use super::action::Action;
 use super::input::{ListRequest, Page};
 use super::known::{Known, Witnesses};
 use super::state::{Listing, State};
-use super::timing::{ANSWER_TIMEOUT, PAGE_ENTRIES, PAGE_TIMEOUT, RESTARTS_AT_ONCE};
+use super::timing::{
+    ANSWER_TIMEOUT, MAX_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES, PAGE_TIMEOUT, RESTARTS_AT_ONCE,
+};
 use crate::delivery::{Delivery, SnapshotReason};
 use crate::failure::{Failure, FailureKind};
 use crate::header::Identity;
 use crate::phase::Phase;
+
+const HALF_A_PAGE: usize = PAGE_BYTES / 2;
 
 impl Machine {
     /// Begins a list because the watch cannot go on, and the next one after a pause if that happens again and again.
@@ -47,6 +51,7 @@ impl Machine {
 
     pub(super) fn list(&mut self, now: Instant, reason: SnapshotReason) {
         // Later ones are to say what there is, as soon as can be: who knew what was before is told of a loss anyway.
+        self.page_entries = self.page_entries.min(PAGE_ENTRIES);
         let looks_back = self.history > 0 && reason == SnapshotReason::First;
         let at = looks_back.then(|| Revision(self.head.0.saturating_sub(self.history).max(1)));
         self.state = State::Listing(Listing {
@@ -152,6 +157,12 @@ impl Machine {
             listing.after = Some(last.key.clone());
         }
         listing.witnesses.add(&page.entries);
+        let bytes: usize = page.entries.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
+        self.page_entries = match bytes {
+            ..=HALF_A_PAGE => (self.page_entries * 2).min(MAX_PAGE_ENTRIES),
+            ..=PAGE_BYTES => self.page_entries,
+            _ => (self.page_entries / 2).max(1),
+        };
         if !page.entries.is_empty() {
             self.out.push(Action::Deliver(Delivery::Snapshot(page.entries)));
         }

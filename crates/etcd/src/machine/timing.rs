@@ -72,5 +72,12 @@ const _: () = assert!(
 /// How many entries a page has at first. etcd reads a page while it holds a lock that writers need too.
 pub const PAGE_ENTRIES: u32 = 500;
 
+/// How many entries a page has at most. etcd counts all that are left for every page, so that small pages of a large keyspace
+/// cost it the square of its size.
+pub const MAX_PAGE_ENTRIES: u32 = 16_000;
+
+/// How many bytes a page should have, about: the next one is larger or smaller accordingly.
+pub const PAGE_BYTES: usize = 2 << 20;
+
 /// How often a list is begun anew without a pause, when compaction or another history overtakes it.
 pub const RESTARTS_AT_ONCE: u32 = 3;

@@ -84,6 +84,26 @@ fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
 }
 
 #[test]
+fn pages_grow_while_what_they_hold_is_small() {
+    let mut rig = Rig::dialed(everything());
+    let mut sizes = Vec::new();
+    let large = KeyValue {
+        value: vec![0; PAGE_BYTES].into(),
+        ..entry("/h", 3)
+    };
+    let small = ["/a", "/b", "/c", "/d", "/e", "/f", "/g"].map(|key| entry(key, 3));
+    for (at, entry) in small.into_iter().chain([large]).enumerate() {
+        sizes.push(rig.take_list().limit);
+        rig.step(Input::Listed(Ok(page(10 + at as u64, &[entry], true))));
+    }
+    sizes.push(rig.take_list().limit);
+    assert_eq!(sizes, [500, 1000, 2000, 4000, 8000, 16_000, 16_000, 16_000, 8000]);
+    // What begins anew begins small: nobody knows why the last one failed.
+    rig.step(Input::Listed(Err(failure(FailureKind::Compacted))));
+    assert_eq!(rig.take_list().limit, PAGE_ENTRIES);
+}
+
+#[test]
 fn the_window_behind_the_newest_revision_comes_as_records() {
     let mut rig = Rig::dialed_at(
         Selection {
