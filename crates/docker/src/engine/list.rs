@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidewatch_fleet::{Health, State};
 
-use super::lenient::{Lenient, LenientVec};
+use super::lenient::{LENIENT, Lenient, LenientVec, STRICT};
 use crate::container::{Container, Network, Port, Protocol, parse_status};
 use crate::lister::{ListError, Listing, MAX_SCOPE_IDS, Scope};
 
@@ -29,59 +29,70 @@ pub(super) fn target(scope: Scope<'_>) -> String {
 /// Reads a list, each element for itself: an element with an id is a container, whatever else is wrong with it.
 pub(super) fn decode(body: &[u8], scope: Scope<'_>) -> Result<Listing, ListError> {
     let text = String::from_utf8_lossy(body);
+    let mut listing = Listing::default();
+    let mut take = |container: Option<Container>| match container {
+        // Docker matches ids by prefix, and an imitation may not filter at all.
+        Some(container) if scope.contains(&container.id) => listing.containers.push(container),
+        Some(_) => {}
+        None => listing.undecodable += 1,
+    };
+    // A list as it should be is read in one pass.
+    if let Ok(elements) = serde_json::from_str::<Vec<Element<STRICT>>>(&text) {
+        elements.into_iter().map(Element::into_container).for_each(take);
+        return Ok(listing);
+    }
     // Not `null` either: an empty list would turn every row to `missing`, so it has to be said in so many words.
     let elements: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| ListError::Malformed {
         reason: format!("it is no list of containers ({error})"),
     })?;
-    let mut listing = Listing::default();
-    for element in elements {
-        match serde_json::from_str::<Element>(element.get()).map(Element::into_container) {
-            // Docker matches ids by prefix, and an imitation may not filter at all.
-            Ok(Some(container)) if scope.contains(&container.id) => listing.containers.push(container),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => listing.undecodable += 1,
-        }
+    for element in elements.into_iter().map(RawValue::get) {
+        take(match serde_json::from_str::<Element<STRICT>>(element) {
+            Ok(element) => element.into_container(),
+            Err(_) => serde_json::from_str::<Element<LENIENT>>(element)
+                .ok()
+                .and_then(Element::into_container),
+        });
     }
     Ok(listing)
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Element {
+struct Element<const HOW: bool> {
     #[serde(default)]
-    id: Lenient<String>,
+    id: Lenient<String, HOW>,
     #[serde(default)]
-    names: LenientVec<String>,
+    names: LenientVec<String, HOW>,
     #[serde(default)]
-    image: Lenient<String>,
+    image: Lenient<String, HOW>,
     #[serde(default, rename = "ImageID")]
-    image_id: Lenient<String>,
+    image_id: Lenient<String, HOW>,
     #[serde(default)]
-    created: Lenient<i64>,
+    created: Lenient<i64, HOW>,
     #[serde(default)]
-    ports: LenientVec<RawPort>,
+    ports: LenientVec<RawPort<HOW>, HOW>,
     #[serde(default)]
-    labels: Lenient<BTreeMap<String, Lenient<String>>>,
+    labels: Lenient<BTreeMap<String, Lenient<String, HOW>>, HOW>,
     #[serde(default)]
-    state: Lenient<String>,
+    state: Lenient<String, HOW>,
     #[serde(default)]
-    status: Lenient<String>,
+    status: Lenient<String, HOW>,
     #[serde(default)]
-    health: Lenient<RawHealth>,
+    health: Lenient<RawHealth, HOW>,
     #[serde(default)]
-    network_settings: Lenient<NetworkSettings>,
+    network_settings: Lenient<NetworkSettings<HOW>, HOW>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RawPort {
+struct RawPort<const HOW: bool> {
     private_port: u16,
     #[serde(default)]
-    public_port: Lenient<u16>,
+    public_port: Lenient<u16, HOW>,
     #[serde(default, rename = "IP")]
-    ip: Lenient<String>,
+    ip: Lenient<String, HOW>,
     #[serde(default)]
-    r#type: Lenient<String>,
+    r#type: Lenient<String, HOW>,
 }
 
 #[derive(Deserialize)]
@@ -92,20 +103,20 @@ struct RawHealth {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct NetworkSettings {
+struct NetworkSettings<const HOW: bool> {
     #[serde(default)]
-    networks: Lenient<BTreeMap<String, Lenient<RawNetwork>>>,
+    networks: Lenient<BTreeMap<String, Lenient<RawNetwork<HOW>, HOW>>, HOW>,
 }
 
 #[derive(Default, Deserialize)]
-struct RawNetwork {
+struct RawNetwork<const HOW: bool> {
     #[serde(default, rename = "IPAddress")]
-    ip: Lenient<String>,
+    ip: Lenient<String, HOW>,
     #[serde(default, rename = "GlobalIPv6Address")]
-    ip_v6: Lenient<String>,
+    ip_v6: Lenient<String, HOW>,
 }
 
-impl Element {
+impl<const HOW: bool> Element<HOW> {
     fn into_container(self) -> Option<Container> {
         let id = self.id.0.filter(|id| !id.is_empty())?;
         let state = self
@@ -169,7 +180,7 @@ fn health(word: &str) -> Option<Health> {
 
 /// In an order of ours: Docker's is that of a Go map. A port that is published on several addresses is one entry
 /// for each.
-fn ports(raw: Vec<RawPort>) -> Vec<Port> {
+fn ports<const HOW: bool>(raw: Vec<RawPort<HOW>>) -> Vec<Port> {
     let mut ports: Vec<_> = raw
         .into_iter()
         .map(|port| Port {
@@ -187,7 +198,7 @@ fn ports(raw: Vec<RawPort>) -> Vec<Port> {
     ports
 }
 
-fn network(name: String, raw: Lenient<RawNetwork>) -> Network {
+fn network<const HOW: bool>(name: String, raw: Lenient<RawNetwork<HOW>, HOW>) -> Network {
     let RawNetwork { ip, ip_v6 } = raw.or_default();
     let ip = ip.or_default();
     let ip = if ip.is_empty() { ip_v6.or_default() } else { ip };
