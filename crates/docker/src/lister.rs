@@ -28,7 +28,8 @@ pub trait DockerLister: Send + Sync + 'static {
     /// [`ListError`]. An error, unlike an empty list, changes no row.
     fn list(&self, scope: Scope<'_>) -> impl Future<Output = Result<Listing, ListError>> + Send;
 
-    /// Tells which daemon answers. Asked for at each full resync, before the list.
+    /// Tells which daemon answers. Asked for before the first list of a connection, again before what is new in a full list is
+    /// written, and otherwise every ten minutes.
     ///
     /// The default is a daemon without an id: one that is always the same.
     ///

@@ -30,6 +30,9 @@ use crate::trigger::Trigger;
 /// How often a plan is made anew because the workloads it was made for have changed.
 const MAX_ATTEMPTS: usize = 4;
 
+/// After this long the daemon is asked again who it is, though nothing says that it is another one: its version is told, too.
+const DAEMON_AGE: Duration = Duration::from_secs(600);
+
 /// Keeps the rows of one Docker host.
 ///
 /// [`run`](Self::run) does so for as long as it is polled; [`reconcile_once`](Self::reconcile_once)
@@ -117,6 +120,7 @@ impl<L: DockerLister, E: DockerEvents, I: DockerInspect> Reconciler<L, E, I> {
             labels: parts.labels,
             plugins: parts.plugins,
             status: status.clone(),
+            daemon_asked: None,
             daemon_clock: None,
             view: View::default(),
         };
@@ -181,6 +185,8 @@ pub(crate) struct Worker<I> {
     plugins: Vec<Arc<dyn WorkloadReconciler>>,
     status: ReconcilerStatus,
     record: HostRecord,
+    /// When the daemon was asked who it is. None: it may be another one by now.
+    daemon_asked: Option<Instant>,
     /// What the daemon's clock showed, and when that was.
     daemon_clock: Option<(SystemTime, Instant)>,
     /// What was read last, so that what has not changed is not decoded again.
@@ -194,9 +200,24 @@ impl<I: DockerInspect> Worker<I> {
         lister: &L,
         touched: &BTreeSet<String>,
     ) -> Result<Report, Error> {
+        let was_known = self.knows_daemon();
+        match self.look(lister, touched).await {
+            // Another one has taken its place meanwhile.
+            Err(Error::Docker(_)) if was_known && self.daemon_asked.is_none() => {
+                self.look(lister, touched).await
+            }
+            done => done,
+        }
+    }
+
+    async fn look<L: DockerLister>(
+        &mut self,
+        lister: &L,
+        touched: &BTreeSet<String>,
+    ) -> Result<Report, Error> {
         let began = self.clock.now();
         let claim = self.claim()?;
-        let daemon = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
+        let daemon = self.daemon(lister).await?;
         let mut listing = self
             .ask(self.settings.list_deadline, lister.list(Scope::All))
             .await?;
@@ -274,7 +295,7 @@ impl<I: DockerInspect> Worker<I> {
                 self.list_again(lister, listing, &facts).await?;
                 plan_now = plan(&self.view, listing, scope, &facts, &host);
             }
-            if !confirmed && declares_gone(&plan_now) {
+            if !confirmed && needs_confirming(&plan_now, scope) {
                 self.confirm(lister, daemon).await?;
                 confirmed = true;
             }
@@ -384,16 +405,40 @@ impl<I: DockerInspect> Worker<I> {
         Ok(())
     }
 
-    /// Before containers are declared gone: it must still be the daemon that the plan was made for,
-    /// because one that has taken its place in between has other containers.
-    async fn confirm<L: DockerLister>(&self, lister: &L, daemon: &Daemon) -> Result<(), Error> {
+    /// It must still be the daemon that the plan was made for, because one that has taken its place in between has other
+    /// containers.
+    async fn confirm<L: DockerLister>(&mut self, lister: &L, daemon: &Daemon) -> Result<(), Error> {
         let now = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
         if now.id == daemon.id {
             return Ok(());
         }
+        self.forget_daemon();
         Err(Error::Docker(ListError::Malformed {
             reason: format!("daemon {} became {} while it was asked", daemon.id, now.id),
         }))
+    }
+
+    /// Who the daemon is. It is asked once a session, and now and then where there are none: to answer takes it as long as to
+    /// list a hundred containers, and as long as it is the same process it is the same daemon.
+    async fn daemon<L: DockerLister>(&mut self, lister: &L) -> Result<Daemon, Error> {
+        if self.knows_daemon() {
+            return Ok(self.record.daemon().clone());
+        }
+        let daemon = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
+        let now = self.clock.now();
+        self.daemon_asked = Some(now);
+        self.daemon_clock = daemon.time.map(|time| (time, now));
+        Ok(daemon)
+    }
+
+    fn knows_daemon(&self) -> bool {
+        let asked = self.daemon_asked;
+        asked.is_some_and(|asked| self.clock.now() - asked < DAEMON_AGE)
+    }
+
+    /// The daemon has to be asked again who it is.
+    pub(crate) fn forget_daemon(&mut self) {
+        self.daemon_asked = None;
     }
 
     async fn ask<T>(
@@ -466,7 +511,6 @@ impl<I: DockerInspect> Worker<I> {
 
     fn note_reachable(&mut self, daemon: &Daemon) {
         let now = self.clock.system_time();
-        self.daemon_clock = daemon.time.map(|time| (time, self.clock.now()));
         self.record.reachable(daemon, now);
         self.status.update(|status| {
             if status.reachable != Some(true) {
@@ -483,6 +527,7 @@ impl<I: DockerInspect> Worker<I> {
     }
 
     pub(crate) fn note_unreachable(&mut self, error: &ListError) {
+        self.forget_daemon();
         let now = self.clock.system_time();
         let text = chain(error);
         self.record.unreachable(&text, now);
@@ -511,12 +556,15 @@ impl<I: DockerInspect> Worker<I> {
     }
 }
 
-/// Whether a plan says of any container that it, or its daemon, is gone.
-fn declares_gone(plan: &Plan) -> bool {
-    plan.changes.iter().any(|change| match change {
-        Change::Update(_, row) => matches!(row.state, State::Missing) || row.gone_since.is_some(),
-        _ => false,
-    })
+/// Whether what is to be written has to be of the daemon that the plan was made for: all that a whole list says, and of some
+/// containers that they are gone.
+fn needs_confirming(plan: &Plan, scope: Scope<'_>) -> bool {
+    match scope {
+        Scope::All => !plan.changes.is_empty(),
+        Scope::Ids(_) => plan.changes.iter().any(|change| {
+            matches!(change, Change::Update(_, row) if row.state == State::Missing || row.gone_since.is_some())
+        }),
+    }
 }
 
 /// An error with its causes, in one line.

@@ -253,6 +253,7 @@ impl Parts {
             Ok(subscription) => subscription,
             Err(error) => return SessionEnd::Docker(error),
         };
+        worker.forget_daemon();
         // Only now: what happens from here on is heard, what happened before is listed.
         self.put(|agenda| agenda.doubt(Cause::Connected));
         tokio::select! {
