@@ -25,7 +25,7 @@ pub use nats::nats;
 pub use tidewatch::{tidewatch, tidewatch_above, tidewatch_on, tidewatch_on_etcd};
 
 /// How long a server may take until it serves.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(300);
 
 /// Lines that a server may write before the one that says that it serves.
 const MAX_LINES: usize = 1000;
