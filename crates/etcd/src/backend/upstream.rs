@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What several wait for: whoever polls it brings it forward for all, and it ends with the last of them.
 type Common<T, E> = Shared<BoxFuture<'static, Result<T, E>>>;
 
+/// Where those who come meanwhile find it.
+type Joinable<T, E> = WeakShared<BoxFuture<'static, Result<T, E>>>;
+
 /// The members that answer calls.
 ///
 /// No lock is held while anything is awaited: a caller that is no longer polled, or never again, holds up nobody.
@@ -52,14 +55,14 @@ struct Now {
     calls: Option<Arc<dyn Calls>>,
     version: Option<Version>,
     /// The connection that is being made.
-    dial: Option<WeakShared<BoxFuture<'static, Result<Arc<dyn Calls>, Failure>>>>,
+    dial: Option<Joinable<Arc<dyn Calls>, Failure>>,
 }
 
 /// A read of the revision that several wait for. Whoever comes before it is begun joins it: it shows all that was there when they
 /// came.
 struct HeadRead {
     has_begun: Arc<AtomicBool>,
-    answer: Option<WeakShared<BoxFuture<'static, Result<Header, CallFailure>>>>,
+    answer: Option<Joinable<Header, CallFailure>>,
 }
 
 impl Upstream {
@@ -267,14 +270,10 @@ impl Upstream {
             if let Some(calls) = &now.calls {
                 return Ok(calls.clone());
             }
-            match now.dial.as_ref().and_then(WeakShared::upgrade) {
-                Some(dial) => dial,
-                None => {
-                    let dial = self.dial(now.endpoint);
-                    now.dial = dial.downgrade();
-                    dial
-                }
-            }
+            let dial = now.dial.as_ref().and_then(WeakShared::upgrade);
+            let dial = dial.unwrap_or_else(|| self.dial(now.endpoint));
+            now.dial = dial.downgrade();
+            dial
         };
         dial.await
     }

@@ -17,8 +17,6 @@ use crate::failure::{Failure, FailureKind};
 use crate::header::Identity;
 use crate::phase::Phase;
 
-const HALF_A_PAGE: usize = PAGE_BYTES / 2;
-
 impl Machine {
     /// Begins a list because the watch cannot go on, and the next one after a pause if that happens again and again.
     pub(super) fn relist(&mut self, now: Instant, reason: SnapshotReason) {
@@ -158,11 +156,11 @@ impl Machine {
         }
         listing.witnesses.add(&page.entries);
         let bytes: usize = page.entries.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
-        self.page_entries = match bytes {
-            ..=HALF_A_PAGE => (self.page_entries * 2).min(MAX_PAGE_ENTRIES),
-            ..=PAGE_BYTES => self.page_entries,
-            _ => (self.page_entries / 2).max(1),
-        };
+        if bytes <= PAGE_BYTES / 2 {
+            self.page_entries = (self.page_entries * 2).min(MAX_PAGE_ENTRIES);
+        } else if bytes > PAGE_BYTES {
+            self.page_entries = (self.page_entries / 2).max(1);
+        }
         if !page.entries.is_empty() {
             self.out.push(Action::Deliver(Delivery::Snapshot(page.entries)));
         }
