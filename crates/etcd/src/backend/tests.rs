@@ -264,6 +264,27 @@ fn writes_do_not_wait_behind_each_others_connections() {
 }
 
 #[test]
+fn who_is_not_polled_while_a_connection_is_made_holds_up_nobody() {
+    let mut rig = Rig::new(BELIEVED);
+    let (_backend, ks) = rig.connect().unwrap();
+    {
+        let mut faults = rig.etcd.faults();
+        (faults.refuses, faults.hangs_dials) = (1, true);
+    }
+    let mut stalled = Box::pin(ks.get("/a"));
+    rig.run(async {
+        for _ in 0..200 * ROUNDS_PER_MS {
+            let polled = stalled.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            yield_once().await;
+        }
+    });
+    rig.etcd.faults().hangs_dials = false;
+    rig.run(ks.put("/a", "1")).unwrap();
+    rig.run(stalled).unwrap();
+}
+
+#[test]
 fn a_listing_of_another_cluster_than_answers_is_made_again() {
     let mut rig = Rig::new(BELIEVED);
     rig.etcd.faults().foreign_pages = 1;
