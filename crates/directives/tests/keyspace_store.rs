@@ -163,8 +163,10 @@ fn a_disk_that_hangs_does_not_keep_a_store_from_hearing() {
 
 #[tokio::test]
 async fn silence_is_reported_as_beginning_with_the_last_word() {
-    // The keyspace has the machine's clock, so that this one's minutes pass without a report.
-    let ks = keyspace();
+    // The keyspace has a clock of its own, which stands still, so that the other one's seconds pass without a report.
+    let stands_still = Keyspace::builder().clock(Arc::new(ManualClock::new()));
+    let ks = stands_still.open().await.unwrap();
+    tokio::spawn(ks.driver());
     let clock = ManualClock::new();
     let store = KeyspaceDirectiveStore::builder(ks)
         .clock(Arc::new(clock.clone()))

@@ -185,7 +185,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use futures_util::FutureExt;
-    use tidewatch_core::SystemClock;
+    use tidewatch_core::{ManualClock, SystemClock};
 
     use super::*;
 
@@ -193,7 +193,8 @@ mod tests {
     async fn a_host_is_absent_since_its_key_went_for_the_last_time() {
         let ks = Keyspace::memory();
         tokio::spawn(ks.driver());
-        let absences = Absences::new(SystemClock::shared());
+        // However long it takes, whoever asks waits for all of it.
+        let absences = Absences::new(Arc::new(ManualClock::new()));
         for host in ["h1", "h2"] {
             ks.put(format!("/hosts/{host}"), "{}").await.unwrap();
             ks.put(format!("/alive/{host}"), r#"{"instance":"i"}"#)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
+use tidewatch_core::ManualClock;
 use tidewatch_docker::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -93,9 +94,10 @@ impl ScriptedEngine {
         Self::start(move |_| answer.clone())
     }
 
-    /// The adapter to it.
+    /// The adapter to it. Its clock stands still, so that a machine that is slow is none that does not answer.
     pub(crate) fn engine(&self) -> Engine {
-        Engine::at(self.socket().to_str().unwrap()).unwrap()
+        let engine = Engine::at(self.socket().to_str().unwrap()).unwrap();
+        engine.with_clock(Arc::new(ManualClock::new()))
     }
 
     pub(crate) fn socket(&self) -> &Path {
