@@ -24,12 +24,15 @@ fn a_burst_of_changes_is_one_run_with_all_of_its_keys() {
     let told = r#"echo "$TIDEWATCH_REVISION $TIDEWATCH_EVENTS" $TIDEWATCH_KEYS"#;
     let watch = exec(&server, &["--snapshot", "--settle", SETTLE], told);
     assert_eq!(watch.next_line(), "1 0");
+    // It hears of all of them together, however long they take.
+    watch.signal(Signal::STOP);
     server.ask(async |keyspace| {
         for (key, value) in [("/w/a", "1"), ("/w/b", "1"), ("/w/a", "2")] {
             keyspace.put(key, value).await?;
         }
         Ok(())
     });
+    watch.signal(Signal::CONT);
     assert_eq!(watch.next_line(), "4 3 /w/a /w/b");
     watch.expect_on_stderr("note: revision 4: the command exited with 0");
 }

@@ -1,6 +1,7 @@
 //! Running the program and looking at what it printed.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::iter::repeat_n;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -119,6 +120,9 @@ pub(crate) fn now() -> Instant {
 /// How long a program that is no longer needed has to end before it is told again. Hardly any needs as much as a tenth.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often it is told to end before it is killed.
+const END_REQUESTS: usize = 12;
+
 /// A program that runs, with its output as it comes. It is ended when this is dropped.
 pub(crate) struct Running {
     child: Child,
@@ -228,8 +232,9 @@ impl Running {
 /// As a person would do it, whether the test has passed or not: one that is killed leaves behind what it has started.
 impl Drop for Running {
     fn drop(&mut self) {
-        // Of two signals the second one is told to those that do not end by the first.
-        for signal in [Signal::TERM, Signal::TERM, Signal::KILL] {
+        // Of two signals the second one is told to those that do not end by the first. One that the machine keeps from running
+        // takes several for one.
+        for signal in repeat_n(Signal::TERM, END_REQUESTS).chain([Signal::KILL]) {
             if self.ends_within(Duration::ZERO) {
                 return;
             }
