@@ -516,6 +516,17 @@ async fn without_a_docker_the_server_serves_and_says_so() {
 
 #[tokio::test]
 async fn a_server_that_goes_gives_its_hosts_up() {
+    // It does not wait long for what is to be written. On a slow machine that may be too short, but not every time.
+    for _ in 0..3 {
+        if is_free_after_a_server().await {
+            return;
+        }
+    }
+    panic!("its host is never given up");
+}
+
+/// Whether the host of a server that has gone is free.
+async fn is_free_after_a_server() -> bool {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
         data_dir: Some(dir.path().join("data")),
@@ -541,15 +552,6 @@ async fn a_server_that_goes_gives_its_hosts_up() {
     server.stop().await.unwrap();
 
     let server = TestServer::with(config).await;
-    assert!(
-        server
-            .keyspace()
-            .await
-            .get(get)
-            .await
-            .unwrap()
-            .into_inner()
-            .kv
-            .is_none()
-    );
+    let left = server.keyspace().await.get(get).await.unwrap().into_inner();
+    left.kv.is_none()
 }

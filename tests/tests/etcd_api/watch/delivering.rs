@@ -244,7 +244,11 @@ async fn a_watch_with_much_to_say_does_not_hold_up_the_others_of_its_stream() {
     }
     let request = pb::watch_request::RequestUnion::CreateRequest(watch_from("/busy", "", 2));
     stream.ask(request).await;
+    let mut elsewhere = Watching::on(&server).await;
+    let told = elsewhere.begin(watch("/quiet", "")).await;
     kv.put("/quiet", "1").await;
+    // As long as this stream is not read, the server cannot say all that there is; and it is read when the others have been told.
+    elsewhere.events(told).await;
     let (mut quiet, mut busy, mut busy_before_last) = (0, 0, 0);
     while quiet < OTHERS || busy < 200 {
         let response = stream.next().await;

@@ -57,7 +57,7 @@ pub async fn a_lease_takes_its_keys_along_at_one_revision(subject: Subject) -> R
 /// Kept alive it stays; else its keys go, with events.
 pub async fn a_lease_that_nobody_keeps_alive_expires(mut subject: Subject) -> Result<(), Error> {
     let ks = subject.keyspace.clone();
-    let ttl = Duration::from_secs(4);
+    let ttl = Duration::from_secs(15);
     let (_, kept) = ks.lease_grant(None, ttl).await?;
     let (_, lost) = ks.lease_grant(None, ttl).await?;
     for (name, lease) in [("/kept", kept), ("/lost/a", lost), ("/lost/b", lost)] {
