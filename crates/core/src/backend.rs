@@ -86,6 +86,13 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Error::LimitExceeded`], [`Error::InvalidArgument`], [`Error::Unavailable`].
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, Error>>;
 
+    /// Whether watches come to every revision that a linearizable read shows, by an event or a report of progress. Where they do not
+    /// (somebody else's changes make revisions too, and nobody tells truly that these are none of the keyspace's), what a read has shown
+    /// may not be reached before the next change in the keyspace.
+    fn tells_progress(&self) -> bool {
+        true
+    }
+
     /// Tells how the keyspace is.
     fn status(&self) -> BoxFuture<'_, Result<Status, Error>>;
 

@@ -14,6 +14,10 @@ use crate::error;
 /// whether reports of progress can be trusted, which they can from 3.4.31 and 3.5.13 on.
 const VERSION: &str = "3.6.0";
 
+/// The same where watches may [never come](tidewatch_core::Backend::tells_progress) to what a read has shown: one
+/// with which no client waits for that.
+const VERSION_WITHOUT_PROGRESS: &str = "3.5.12";
+
 /// Where etcd tells the version of its storage. By it a Tidewatch whose upstream this is knows that the cluster's id is the
 /// keyspace's.
 const STORAGE: &str = "tidewatch";
@@ -29,8 +33,14 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         let status = self.api.keyspace.status().await.map_err(error::status)?;
         let header = self.api.header_of(&status);
+        let tells_progress = self.api.keyspace.backend().tells_progress();
+        let version = if tells_progress {
+            VERSION
+        } else {
+            VERSION_WITHOUT_PROGRESS
+        };
         Ok(pb::StatusResponse {
-            version: VERSION.into(),
+            version: version.into(),
             db_size: signed(status.bytes),
             leader: header.member_id,
             raft_index: status.revision.0,

@@ -80,7 +80,8 @@ const LEASES_INTERVAL: Duration = Duration::from_secs(30);
 /// A read that is not [serializable](RangeRequest::serializable) asks etcd which revision it has come to, which several share,
 /// waits until the watch has come there too, and is answered from memory. The watch comes there by its events, or by a report of
 /// progress from servers that [tell it truly](crate::Version::tells_progress_truly); where neither is to be had (an older etcd, and
-/// somebody writes outside of the namespace) etcd answers the read itself. So it does for revisions that are not in memory.
+/// somebody writes outside of the namespace) etcd answers the read itself, also through other servers in between. So it does for
+/// revisions that are not in memory.
 /// A serializable read is as old as [`UpstreamStatus::age`] says.
 ///
 /// # What is written
@@ -172,6 +173,11 @@ impl Shared {
 
     fn believes_progress(&self) -> bool {
         self.believes_progress.load(Ordering::Relaxed)
+    }
+
+    /// Whether every revision of the other side is an event here. That of a Tidewatch may be an etcd's, of which it serves a part.
+    fn has_every_revision(&self) -> bool {
+        self.namespace.is_everything() && !self.is_tidewatch()
     }
 
     fn set_believes_progress(&self, believes: bool) {
@@ -451,6 +457,11 @@ impl Backend for EtcdBackend {
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, KeyspaceError>> {
         Box::pin(self.inner.watch(request))
+    }
+
+    fn tells_progress(&self) -> bool {
+        let shared = &self.inner.shared;
+        shared.believes_progress() || shared.has_every_revision()
     }
 
     fn status(&self) -> BoxFuture<'_, Result<Status, KeyspaceError>> {

@@ -188,7 +188,7 @@ impl Transport for EtcdTransport {
     fn dial(&self, endpoint: usize) -> Answer<(Dialed, Box<dyn Connection>)> {
         let dialer = self.0.clone();
         Box::pin(async move {
-            let (client, found, _) = dialer.dial(endpoint).await?;
+            let (client, found) = dialer.dial(endpoint).await?;
             let connection = EtcdConnection {
                 kv: client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES),
                 watch: client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES),
@@ -202,15 +202,15 @@ impl Callers for EtcdTransport {
     fn connect(&self, endpoint: usize) -> Answer<(Dialed, Arc<dyn Calls>)> {
         let dialer = self.0.clone();
         Box::pin(async move {
-            let (client, found, is_tidewatch) = dialer.dial(endpoint).await?;
-            let calls = EtcdCalls::new(&client, is_tidewatch);
+            let (client, found) = dialer.dial(endpoint).await?;
+            let calls = EtcdCalls::new(&client, found.is_tidewatch);
             Ok((found, Arc::new(calls) as Arc<dyn Calls>))
         })
     }
 }
 
 impl Dialer {
-    async fn dial(&self, endpoint: usize) -> Result<(Client, Dialed, bool), Failure> {
+    async fn dial(&self, endpoint: usize) -> Result<(Client, Dialed), Failure> {
         let endpoint = &self.endpoints[endpoint % self.endpoints.len()];
         let reached = self
             .reach(endpoint)
@@ -220,11 +220,11 @@ impl Dialer {
         Ok(reached)
     }
 
-    async fn reach(&self, endpoint: &Endpoint) -> Result<(Client, Dialed, bool), Failure> {
+    async fn reach(&self, endpoint: &Endpoint) -> Result<(Client, Dialed), Failure> {
         let reached = async {
             let client = self.connect(endpoint).await?;
-            let (found, is_tidewatch) = member(&client).await?;
-            Ok((client, found, is_tidewatch))
+            let found = member(&client).await?;
+            Ok((client, found))
         };
         reached.await.map_err(|failure| self.explained(failure))
     }
@@ -262,26 +262,24 @@ impl Dialer {
 /// What a Tidewatch names as its storage's version, where etcd has a number.
 const TIDEWATCH_STORAGE: &str = "tidewatch";
 
-/// Asks a member who it is, and whether it is a Tidewatch.
-async fn member(client: &Client) -> Result<(Dialed, bool), Failure> {
+/// Asks a member who it is.
+async fn member(client: &Client) -> Result<Dialed, Failure> {
     let answer = client.maintenance_client().status().await;
     match answer {
-        Ok(status) => {
-            let found = Dialed {
-                version: Version::parse(status.version()),
-                header: convert::header(status.header()),
-            };
-            Ok((found, status.0.storage_version == TIDEWATCH_STORAGE))
-        }
+        Ok(status) => Ok(Dialed {
+            version: Version::parse(status.version()),
+            is_tidewatch: status.0.storage_version == TIDEWATCH_STORAGE,
+            header: convert::header(status.header()),
+        }),
         Err(error) => {
             let failure = failure::of(&error);
             if matches!(failure.kind, FailureKind::Denied | FailureKind::Refused) {
                 // Who may not ask may still be allowed to read.
-                let found = Dialed {
+                return Ok(Dialed {
                     version: None,
+                    is_tidewatch: false,
                     header: Header::default(),
-                };
-                return Ok((found, false));
+                });
             }
             Err(failure)
         }

@@ -357,6 +357,7 @@ mod tests {
         fn dial(&self, _: usize) -> Answer<(Dialed, Box<dyn Connection>)> {
             let dialed = Dialed {
                 version: Some(Version::new(3, 5, 21)),
+                is_tidewatch: false,
                 header: header(10),
             };
             Box::pin(std::future::ready(Ok((

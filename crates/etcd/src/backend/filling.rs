@@ -118,11 +118,13 @@ impl Filling {
             Either::Right(_) => return Over::Failed(silence(limit)),
         };
         let now = self.clock.now();
+        let believes_progress = dialed.version.is_some_and(Version::tells_progress_truly);
         let following = Following {
             filling: self,
             fill,
             stream,
-            believes_progress: dialed.version.is_some_and(Version::tells_progress_truly),
+            believes_progress,
+            watches_lag: dialed.is_tidewatch && !believes_progress,
             assembly: Assembly::default(),
             cluster: None,
             heard: now,
@@ -156,6 +158,8 @@ struct Following<'a> {
     fill: &'a Fill,
     stream: Box<dyn WatchStream>,
     believes_progress: bool,
+    /// The member may be behind what was read through it; see [`Machine`](crate::machine::Machine).
+    watches_lag: bool,
     assembly: Assembly,
     cluster: Option<u64>,
     /// When it last said anything.
@@ -259,7 +263,7 @@ impl Following<'_> {
         if message.created {
             let is_behind = header.revision > Revision(0) && header.revision < self.fill.history.current();
             let text = "the member that accepted the watch is behind what was read";
-            return is_behind.then(|| Over::Failed(Failure::unreachable(text)));
+            return (is_behind && !self.watches_lag).then(|| Over::Failed(Failure::unreachable(text)));
         }
         if message.events.is_empty() && !message.fragment {
             if !self.assembly.is_open() {

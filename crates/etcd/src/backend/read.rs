@@ -28,6 +28,9 @@ const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long an event is waited for where there may be none and nothing else would tell.
 const EVENT_GRACE: Duration = Duration::from_millis(20);
 
+/// The same of a Tidewatch that does tell progress. It may have come to an etcd that does not since it said so.
+const PROGRESS_GRACE: Duration = Duration::from_secs(1);
+
 /// How long it may take to find out where history begins. etcd looks after such watches every 100 ms.
 const FLOOR_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -216,9 +219,13 @@ impl Inner {
             }
             pause = ASK_INTERVAL;
             let waited = self.shared.clock.now() - begun;
-            if self.shared.believes_progress() {
+            let grace = if self.shared.believes_progress() {
                 self.shared.progress_wanted.notify_one();
-            } else if !self.shared.namespace.is_everything() && waited >= EVENT_GRACE {
+                self.shared.is_tidewatch().then_some(PROGRESS_GRACE)
+            } else {
+                (!self.shared.has_every_revision()).then_some(EVENT_GRACE)
+            };
+            if grace.is_some_and(|grace| waited >= grace) {
                 return Ok(Caught::Unproven(revision));
             }
             if waited >= CATCH_UP_BUDGET {

@@ -1,6 +1,7 @@
 //! The backend over a keyspace in memory that plays an etcd, with time by hand.
 
 mod simulated;
+mod tier;
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tidewatch_core::txn::RangeRequest;
 use tidewatch_core::{
-    Backend as _, BoxFuture, Clock as _, Error as KeyspaceError, KeyRange, Keyspace, LeaseId,
+    Backend as _, BoxFuture, Clock as _, Error as KeyspaceError, KeyRange, Keyspace, LeaseId, ManualClock,
 };
 
 use super::upstream::WRITE_TIMEOUT;
@@ -70,6 +71,14 @@ impl Rig {
         let backend = self.run(connect)?;
         self.drivers.push(backend.driver());
         Ok((backend.clone(), Keyspace::new(backend)))
+    }
+}
+
+/// Goes on until this time is over.
+async fn pass(clock: &ManualClock, time: Duration) {
+    let end = clock.now() + time;
+    while clock.now() < end {
+        yield_once().await;
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Input {
 pub struct Dialed {
     /// The member's version; none if it does not tell.
     pub version: Option<Version>,
+    /// Whether it is a Tidewatch, which may have another's revisions.
+    pub is_tidewatch: bool,
     /// The head of its answer, which may be behind the cluster.
     pub header: Header,
 }

@@ -73,6 +73,7 @@ pub struct Machine {
     /// Why a snapshot is needed before a watch can go on; it stays until one is complete.
     overdue: Option<SnapshotReason>,
     version: Option<Version>,
+    is_tidewatch: bool,
     /// The newest revision that any member has shown.
     head: Revision,
     page_entries: u32,
@@ -106,6 +107,7 @@ impl Machine {
             known: None,
             overdue: Some(SnapshotReason::First),
             version: None,
+            is_tidewatch: false,
             head: Revision::default(),
             page_entries: PAGE_ENTRIES,
             history: selection.history,
@@ -143,6 +145,13 @@ impl Machine {
     /// known otherwise.
     pub fn believes_progress(&self) -> bool {
         self.version.is_some_and(Version::tells_progress_truly)
+    }
+
+    /// Whether the member's watches may stay behind what its reads show: it is a Tidewatch on a part of an etcd whose progress it does
+    /// not believe. Where others write outside of that part, its reads are etcd's answers and as new as etcd is; its watches are as new
+    /// as the last change in that part. Such a read shows all there is, so a watch that begins after it misses nothing.
+    pub(crate) fn watches_lag(&self) -> bool {
+        self.is_tidewatch && !self.believes_progress()
     }
 
     /// Takes note of what happened, and says what is to be done.
@@ -195,6 +204,7 @@ impl Machine {
         match answer {
             Ok(dialed) => {
                 self.version = dialed.version;
+                self.is_tidewatch = dialed.is_tidewatch;
                 self.head = dialed.header.revision;
                 match (self.overdue, &self.known) {
                     (None, Some(known)) => {

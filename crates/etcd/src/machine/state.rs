@@ -52,6 +52,8 @@ pub(super) struct Watching {
     pub(super) since: Instant,
     /// The first revision it was asked for. Until etcd is there, it leaves questions for progress unanswered.
     pub(super) from: Revision,
+    /// The highest revision that the stream has shown.
+    pub(super) told: Revision,
     /// The revision that the member had when the watch began, until it is known that the watch has got there.
     pub(super) behind: Option<Revision>,
     pub(super) assembly: Assembly,

@@ -62,7 +62,7 @@ impl Machine {
         let (State::Opening { .. }, Some(known)) = (&self.state, &self.known) else {
             return;
         };
-        if header.revision > Revision(0) && header.revision < known.position {
+        if header.revision > Revision(0) && header.revision < known.position && !self.watches_lag() {
             // etcd accepts a watch that begins in the future, and is silent until then. This member answered for the
             // cluster a moment ago, so it can only be another one behind the same address, or another history.
             self.fail(
@@ -76,6 +76,7 @@ impl Machine {
         self.state = State::Watching(Watching {
             since: now,
             from: known.position.next(),
+            told: header.revision,
             behind: is_behind.then_some(header.revision),
             assembly: Assembly::default(),
             probe: None,
@@ -104,6 +105,7 @@ impl Machine {
         let is_progress = message.events.is_empty() && !message.fragment;
         let progress = message.header.revision;
         self.head = self.head.max(progress);
+        watching.told = watching.told.max(progress);
         for record in watching
             .assembly
             .add(message.events, message.fragment, known.position)
@@ -266,7 +268,7 @@ impl Machine {
 
     /// Asks whether the watch is alive and, where that is not enough, whether the cluster is.
     fn probe(&mut self, now: Instant) {
-        let believes_progress = self.believes_progress();
+        let (believes_progress, watches_lag) = (self.believes_progress(), self.watches_lag());
         let (State::Watching(watching), Some(known)) = (&mut self.state, &self.known) else {
             return;
         };
@@ -276,7 +278,9 @@ impl Machine {
         let reads = recheck || !believes_progress || watching.behind.is_some() || !can_answer;
         watching.probe = Some(Probe {
             sent: now,
-            awaits_stream: true,
+            // A watch that begins in the future does not answer. Reads do not tell how far away that is where watches lag; the connection
+            // is pinged, and the read goes over it.
+            awaits_stream: !watches_lag || watching.told >= watching.from,
             read: if reads { Read::Awaited } else { Read::Fine },
             whole,
             shown: known.shown(),

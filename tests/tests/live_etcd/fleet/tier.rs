@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use etcd_client::Client;
 use tidewatch_core::txn::{PutRequest, RangeRequest, Txn};
+use tidewatch_core::watch::BatchKind;
 use tidewatch_core::{Error, Revision, prefix};
+use tidewatch_etcd::Version;
 use tidewatch_tests::etcd_cluster::EtcdCluster;
 
-use super::{PREFIX, Server, key, next_events};
+use super::{PREFIX, Server, key, next, next_events};
 
 /// The server next to an etcd, and one on that server.
 async fn tiers(etcd: &EtcdCluster) -> anyhow::Result<(Server, Server)> {
@@ -129,5 +131,43 @@ async fn a_compaction_that_the_far_tier_is_asked_for_is_etcds() -> anyhow::Resul
             .is_err_and(|error| error.to_string().contains("compacted")),
         "{refused:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_others_write_outside_of_the_namespace_holds_up_nobody_on_the_far_tier() -> anyhow::Result<()> {
+    let Some(etcd) = EtcdCluster::for_test(1) else {
+        return Ok(());
+    };
+    let near = Server::with(etcd.endpoints(), &["--etcd-namespace", "/ours/"]).await?;
+    near.ks.put(key("k"), "1").await?;
+    let mut direct = Client::connect(etcd.endpoints(), None).await?;
+    direct.put("/others/k", "x", None).await?;
+    let far = Server::on([near.program.endpoint()]).await?;
+    let theirs = direct.put("/others/k", "y", None).await?;
+    let theirs = u64::try_from(theirs.header().context("no header")?.revision())?;
+    // Whether its watch is believed depends on the etcd; that it is answered does not.
+    let mut believed = Vec::new();
+    for client in [
+        &mut direct,
+        &mut Client::connect([near.program.endpoint()], None).await?,
+    ] {
+        let status = client.status().await?;
+        let version = Version::parse(status.version()).context("no version")?;
+        believed.push(version.tells_progress_truly());
+    }
+    assert_eq!(believed[0], believed[1]);
+    let request = RangeRequest::new(tidewatch_core::key(key("k"))?);
+    let (header, found) = far.ks.range(request).await?;
+    assert_eq!((header.revision.0, &*found.kvs[0].value), (theirs, &b"1"[..]));
+    let mut watch = far.watch().await?;
+    let mut with_snapshot = far.ks.watch(prefix(PREFIX)?).with_snapshot().start().await?;
+    while next(&mut with_snapshot).await?.kind() != BatchKind::SnapshotEnd {}
+    direct.put("/others/k", "z", None).await?;
+    let written = near.ks.put(key("k"), "2").await?;
+    for watch in [&mut watch, &mut with_snapshot] {
+        assert_eq!(next_events(watch).await?, (written.0, vec!["k=2".to_owned()]));
+    }
+    assert_eq!(far.status()?["upstream"]["relists"], 0, "{}", far.status()?);
     Ok(())
 }

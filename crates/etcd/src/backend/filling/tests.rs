@@ -70,6 +70,7 @@ impl Transport for Member {
             None => Ok((
                 Dialed {
                     version: Some(says.version),
+                    is_tidewatch: false,
                     header: header(),
                 },
                 Box::new(self.clone()) as Box<dyn Connection>,

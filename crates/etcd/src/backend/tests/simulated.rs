@@ -1,8 +1,8 @@
-//! A keyspace in memory that plays an etcd.
+//! A keyspace in memory that plays an etcd, or one on an etcd that plays a Tidewatch.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,12 +10,12 @@ use tidewatch_core::limits::MAX_KEY_BYTES;
 use tidewatch_core::txn::{Op, OpResponse, RangeRequest, RangeResponse, Txn};
 use tidewatch_core::watch::{BatchKind, EventRef};
 use tidewatch_core::{
-    BoxFuture, Clock as _, Error, KeyRange, Keyspace, LeaseId, ManualClock, Revision, Watch, key::RangeEnd,
-    txn,
+    BoxFuture, Clock as _, EndReason, Ended, Error, KeyRange, Keyspace, LeaseId, ManualClock, Revision,
+    Watch, key::RangeEnd, txn,
 };
 
 use crate::calls::{CallFailure, Called, Callers, Calls, LeaseDetails, Refusal};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::header::Header;
 use crate::machine::{CheckRequest, Checked, Dialed, ListRequest, Message, OpenRequest, Page};
 use crate::transport::{Answer, Connection, Transport, WatchStream};
@@ -30,7 +30,8 @@ const LATENCY: Duration = Duration::from_millis(1);
 pub(super) struct Simulated {
     pub(super) ks: Keyspace,
     pub(super) clock: ManualClock,
-    version: Version,
+    /// None: a Tidewatch's.
+    version: Option<Version>,
     faults: Mutex<Faults>,
 }
 
@@ -69,14 +70,37 @@ impl Simulated {
         let etcd = Self {
             ks,
             clock,
-            version,
+            version: Some(version),
             faults: Mutex::default(),
         };
         (Arc::new(etcd), driver)
     }
 
+    /// The Tidewatch that serves this keyspace.
+    pub(super) fn serving(ks: Keyspace, clock: ManualClock) -> Arc<Self> {
+        Arc::new(Self {
+            ks,
+            clock,
+            version: None,
+            faults: Mutex::default(),
+        })
+    }
+
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap()
+    }
+
+    async fn dialed(&self) -> Dialed {
+        let version = match self.version {
+            Some(version) => version,
+            None if self.ks.backend().tells_progress() => Version::new(3, 6, 0),
+            None => Version::new(3, 5, 12),
+        };
+        Dialed {
+            version: Some(version),
+            is_tidewatch: self.version.is_none(),
+            header: self.header().await,
+        }
     }
 
     async fn header(&self) -> Header {
@@ -121,11 +145,13 @@ impl Simulated {
     }
 
     async fn read(&self, request: RangeRequest) -> Result<(Header, RangeResponse), Failure> {
-        let (found, response) = self
-            .ks
-            .range(request)
-            .await
-            .map_err(|error| Failure::unreachable(error.to_string()))?;
+        let (found, response) = self.ks.range(request).await.map_err(|error| {
+            let kind = match error {
+                Error::Compacted { .. } => FailureKind::Compacted,
+                _ => FailureKind::Unreachable,
+            };
+            Failure::new(kind, error.to_string())
+        })?;
         Ok((header(found.revision), response))
     }
 }
@@ -143,10 +169,7 @@ impl Transport for Arc<Simulated> {
     fn dial(&self, _: usize) -> Answer<(Dialed, Box<dyn Connection>)> {
         let etcd = self.clone();
         Box::pin(async move {
-            let dialed = Dialed {
-                version: Some(etcd.version),
-                header: etcd.header().await,
-            };
+            let dialed = etcd.dialed().await;
             Ok((dialed, Box::new(etcd) as Box<dyn Connection>))
         })
     }
@@ -159,10 +182,7 @@ impl Callers for Arc<Simulated> {
             if etcd.faults().hangs_dials {
                 std::future::pending::<()>().await;
             }
-            let dialed = Dialed {
-                version: Some(etcd.version),
-                header: etcd.header().await,
-            };
+            let dialed = etcd.dialed().await;
             Ok((dialed, Arc::new(Line(etcd)) as Arc<dyn Calls>))
         })
     }
@@ -233,7 +253,13 @@ impl Connection for Arc<Simulated> {
                 ..Message::default()
             };
             let said = VecDeque::from([created]);
-            Ok(Box::new(Stream { etcd, watch, said }) as Box<dyn WatchStream>)
+            let from = request.from;
+            Ok(Box::new(Stream {
+                etcd,
+                watch,
+                from,
+                said,
+            }) as Box<dyn WatchStream>)
         })
     }
 }
@@ -241,6 +267,7 @@ impl Connection for Arc<Simulated> {
 struct Stream {
     etcd: Arc<Simulated>,
     watch: Watch,
+    from: Revision,
     said: VecDeque<Message>,
 }
 
@@ -252,17 +279,29 @@ impl WatchStream for Stream {
         if self.etcd.faults().holds_watches {
             return Poll::Pending;
         }
-        self.watch.poll_next_batch(cx).map(|next| match next {
-            Ok(batch) => Ok(Message {
-                header: header(batch.revision()),
-                events: match batch.kind() {
-                    BatchKind::Events => batch.iter().map(EventRef::to_owned).collect(),
-                    _ => Vec::new(),
-                },
-                ..Message::default()
-            }),
-            Err(ended) => Err(Failure::unreachable(ended.to_string())),
-        })
+        loop {
+            return Poll::Ready(match ready!(self.watch.poll_next_batch(cx)) {
+                // A watch that begins in the future does not answer.
+                Ok(batch) if batch.kind() == BatchKind::Progress && batch.revision() < self.from => continue,
+                Ok(batch) => Ok(Message {
+                    header: header(batch.revision()),
+                    events: match batch.kind() {
+                        BatchKind::Events => batch.iter().map(EventRef::to_owned).collect(),
+                        _ => Vec::new(),
+                    },
+                    ..Message::default()
+                }),
+                Err(Ended {
+                    reason: EndReason::Compacted { oldest, .. },
+                    ..
+                }) => Ok(Message {
+                    canceled: true,
+                    compact_revision: oldest,
+                    ..Message::default()
+                }),
+                Err(ended) => Err(Failure::unreachable(ended.to_string())),
+            });
+        }
     }
 
     fn ask_progress(&mut self) {
@@ -275,7 +314,7 @@ struct Line(Arc<Simulated>);
 
 impl Calls for Line {
     fn is_tidewatch(&self) -> bool {
-        false
+        self.0.version.is_none()
     }
 
     fn range(&self, request: RangeRequest) -> Called<RangeResponse> {

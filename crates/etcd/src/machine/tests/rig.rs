@@ -73,6 +73,7 @@ pub(super) fn events(revision: u64, events: Vec<Event>) -> Message {
 pub(super) fn dialed(revision: u64, version: Option<Version>) -> Dialed {
     Dialed {
         version,
+        is_tidewatch: false,
         header: header(revision),
     }
 }

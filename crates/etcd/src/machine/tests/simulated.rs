@@ -139,6 +139,7 @@ impl Simulated {
     pub(super) fn dial(&self, version: Option<Version>) -> Dialed {
         Dialed {
             version,
+            is_tidewatch: false,
             header: self.header(),
         }
     }
