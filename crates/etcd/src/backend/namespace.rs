@@ -81,6 +81,11 @@ impl Namespace {
         KeyRange::starting_with(self.prefix.clone())
     }
 
+    /// Whether there is a marker.
+    pub(crate) fn has_marker(&self) -> bool {
+        self.has_marker
+    }
+
     /// The key of the marker.
     pub(crate) fn marker(&self) -> Bytes {
         if self.prefix.is_empty() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tidewatch_core::error::Cause;
+use tidewatch_core::key::RangeEnd;
 use tidewatch_core::txn::{Header, Op, RangeRequest, RangeResponse, Txn, TxnResponse};
 use tidewatch_core::watch::{Start, WatchRequest};
 use tidewatch_core::{Error, KeyRange, KeyspaceId, Position, Revision, Watch};
@@ -141,12 +142,27 @@ impl Inner {
 
     /// Finds out where etcd's history begins, as far as a watch from `from` is told.
     pub(super) async fn find_floor(&self, from: Revision) {
+        let namespace = &self.shared.namespace;
         let find = async {
+            let range = if namespace.has_marker() {
+                marker_range(namespace)
+            } else {
+                // A Tidewatch has no key with so long a name. A watch of another one may have nothing to tell, so this is asked first.
+                let range = KeyRange::unchecked(&b"\0"[..], RangeEnd::Single);
+                let read = RangeRequest {
+                    revision: Some(from),
+                    ..RangeRequest::new(range.clone())
+                };
+                if self.shared.upstream.range(&read).await.is_ok() {
+                    return Ok(());
+                }
+                range
+            };
             let endpoint = fastrand::usize(..self.shared.access.endpoints().max(1));
             let (_, connection) = self.shared.transport.dial(endpoint).await?;
             let mut stream = connection
                 .open(OpenRequest {
-                    range: marker_range(&self.shared.namespace),
+                    range,
                     from,
                     prev_kv: false,
                 })

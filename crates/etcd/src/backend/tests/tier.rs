@@ -1,7 +1,7 @@
 //! A server on a server on an etcd.
 
 use tidewatch_core::watch::BatchKind;
-use tidewatch_core::{Watch, prefix};
+use tidewatch_core::{Revision, Watch, prefix};
 
 use super::*;
 use crate::phase::Phase;
@@ -101,5 +101,27 @@ fn the_second_tier_stays_live_whatever_is_written_elsewhere() {
     assert_eq!(
         tiers.rig.run(far.get("/a")).unwrap().unwrap().mod_revision,
         written
+    );
+}
+
+#[test]
+fn a_second_tier_knows_where_history_begins_and_starts_at_once_where_all_of_it_is_there() {
+    let mut tiers = Tiers::new();
+    let begun = tiers.rig.etcd.clock.now();
+    let (whole, _) = tiers.far(10);
+    assert!(tiers.rig.etcd.clock.now() - begun < PROMPT);
+    assert_eq!(tiers.rig.run(whole.status()).unwrap().oldest, Revision(1));
+    let last = tiers.rig.run(tiers.near.put("/a", "2")).unwrap();
+    tiers.rig.run(tiers.near.compact(last)).unwrap();
+    let (cut, far) = tiers.far(10);
+    assert_eq!(tiers.rig.run(cut.status()).unwrap().oldest, last);
+    let old = RangeRequest {
+        revision: Some(Revision(1)),
+        ..RangeRequest::new(KeyRange::all())
+    };
+    let refused = tiers.rig.run(far.range(old)).unwrap_err();
+    assert!(
+        matches!(refused, KeyspaceError::Compacted { oldest, .. } if oldest == last),
+        "{refused:?}"
     );
 }
