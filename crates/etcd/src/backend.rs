@@ -52,6 +52,7 @@ use crate::transport::Transport;
 use fill::Fills;
 use filling::Filling;
 use follow::{Followed, Follower};
+use marker::Marker;
 use namespace::Namespace;
 use upstream::Upstream;
 
@@ -119,6 +120,8 @@ struct Shared {
     cluster: AtomicU64,
     relists: AtomicU64,
     health: Mutex<Option<HealthReader>>,
+    /// The marker that this start has written, or may have.
+    created: Mutex<Option<Marker>>,
 }
 
 /// A backend, as its calls and its driver know it.

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -128,21 +128,32 @@ impl EtcdBackendBuilder {
         let namespace = Namespace::new(self.namespace.clone())?;
         let budget = self.clock.sleep(self.start_budget.min(LONGEST_START));
         let last = LastFailure::new(self.clock.clone());
-        let start = pin!(self.start(namespace, transport, &last));
-        match select(start, budget).await {
-            Either::Left((started, _)) => started,
-            Either::Right(_) => {
-                let failure = last.take();
-                let failure = failure.unwrap_or_else(|| Failure::unreachable("no answer yet"));
-                Err(self.access.refused("the keyspace", failure))
+        let place = OnceLock::new();
+        let started = {
+            let start = pin!(self.start(namespace, transport, &place, &last));
+            match select(start, budget).await {
+                Either::Left((started, _)) => started,
+                Either::Right(_) => {
+                    let failure = last.take();
+                    let failure = failure.unwrap_or_else(|| Failure::unreachable("no answer yet"));
+                    Err(self.access.refused("the keyspace", failure))
+                }
             }
+        };
+        if started.is_err()
+            && let Some(shared) = place.get()
+        {
+            let undone = pin!(shared.undo());
+            select(undone, self.clock.sleep(UNDO_TIMEOUT)).await;
         }
+        started
     }
 
     async fn start(
         &self,
         namespace: Namespace,
         transport: impl Transport + Callers + Clone,
+        place: &OnceLock<Arc<Shared>>,
         last: &LastFailure,
     ) -> Result<Arc<EtcdBackend>, Error> {
         let upstream = Upstream::new(
@@ -171,7 +182,9 @@ impl EtcdBackendBuilder {
             cluster: AtomicU64::new(0),
             relists: AtomicU64::new(0),
             health: Mutex::new(None),
+            created: Mutex::new(None),
         });
+        let _ = place.set(shared.clone());
         // Of a namespace that nobody has used there is no history, and all that is in it now is to be looked at first.
         let history = if shared.is_used().await? {
             shared.history
@@ -179,13 +192,7 @@ impl EtcdBackendBuilder {
             0
         };
         let mut follower = Follower::new(shared.feed(history), shared.clone());
-        let inner = match self.follow(&mut follower, shared, last).await {
-            Ok(inner) => inner,
-            Err(error) => {
-                follower.undo().await;
-                return Err(error);
-            }
-        };
+        let inner = self.follow(&mut follower, shared, last).await?;
         follower.started();
         inner.find_floor(tidewatch_core::Revision(1)).await;
         let filling = Filling {
@@ -311,6 +318,9 @@ impl EtcdBackendBuilder {
         Ok(())
     }
 }
+
+/// How long a start that comes to nothing may take to say so.
+const UNDO_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause before the next endpoint is tried at the start.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);

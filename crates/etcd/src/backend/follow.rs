@@ -74,8 +74,6 @@ pub(super) struct Follower {
     is_replaced: bool,
     /// What only a person can put right is an error, and not just something to be told.
     is_starting: bool,
-    /// Where this start has written the marker, if it has.
-    created: Option<Revision>,
 }
 
 impl Follower {
@@ -88,30 +86,13 @@ impl Follower {
             has_moved: false,
             is_replaced: false,
             is_starting: true,
-            created: None,
         }
-    }
-
-    /// Takes back what a start has written that comes to nothing.
-    pub(super) async fn undo(&mut self) {
-        if let Some(written) = self.created.take() {
-            self.delete_marker(written).await;
-        }
-    }
-
-    async fn delete_marker(&mut self, written: Revision) {
-        let shared = self.shared.clone();
-        let marker = marker_range(&shared.namespace);
-        let txn = Txn::new()
-            .when(Compare::mod_revision(marker.clone(), written))
-            .delete(marker);
-        // Another start that finds it takes it for its own.
-        let _ = shared.upstream.write(|calls| calls.txn(txn.clone())).await;
     }
 
     /// From now on it goes on whatever happens.
     pub(super) fn started(&mut self) {
         self.is_starting = false;
+        self.shared.note_created(None);
     }
 
     /// What is next. Whoever wants to know how far it is gets asked about.
@@ -345,15 +326,17 @@ impl Follower {
                 (create(&namespace, &marker), marker)
             }
         };
+        if self.is_starting {
+            self.shared.note_created(Some(marker.clone()));
+        }
         let written = self.shared.upstream.write(|calls| calls.txn(txn.clone())).await;
         match written {
-            Ok((header, (true, _))) => {
+            Ok((_, (true, _))) => {
                 // Somebody may have begun one around this at the same time: then at least one of the two sees the other.
                 if let Err(trouble) = self.shared.check_outer().await {
-                    self.delete_marker(header.revision).await;
+                    self.shared.delete_marker(&marker).await;
                     return Err(trouble);
                 }
-                self.created = Some(header.revision);
                 let id = marker.keyspace(cluster);
                 self.marker = Some((marker, cluster));
                 Ok(Identified::As(id))

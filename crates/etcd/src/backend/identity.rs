@@ -1,5 +1,7 @@
 //! What stands in etcd about which keyspaces there are.
 
+use std::sync::PoisonError;
+
 use tidewatch_core::key::RangeEnd;
 use tidewatch_core::limits::MAX_TXN_OPS;
 use tidewatch_core::txn::{Compare, Op, OpResponse, PutRequest, RangeRequest, Txn};
@@ -73,6 +75,28 @@ impl Shared {
                 namespace.shown()
             ))),
         }
+    }
+
+    /// Notes which marker a start is about to write, or that it need not be taken back any more.
+    pub(super) fn note_created(&self, marker: Option<Marker>) {
+        *self.created.lock().unwrap_or_else(PoisonError::into_inner) = marker;
+    }
+
+    /// Takes back what a start has written that comes to nothing.
+    pub(super) async fn undo(&self) {
+        let created = self.created.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(marker) = created {
+            self.delete_marker(&marker).await;
+        }
+    }
+
+    /// Deletes this marker, which nobody else has written, if it is there. Another start that finds it takes it for its own.
+    pub(super) async fn delete_marker(&self, marker: &Marker) {
+        let range = marker_range(&self.namespace);
+        let txn = Txn::new()
+            .when(Compare::value(range.clone(), marker.encode()))
+            .delete(range);
+        let _ = self.upstream.write(|calls| calls.txn(txn.clone())).await;
     }
 
     /// A namespace around this one would hold all its keys.

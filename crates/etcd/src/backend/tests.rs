@@ -19,6 +19,7 @@ use super::{EtcdBackend, EtcdBackendBuilder};
 use crate::calls::Refusal;
 use crate::error::Error;
 use crate::header::Header;
+use crate::start::DEFAULT_START_BUDGET;
 use crate::version::Version;
 use simulated::{Simulated, header};
 
@@ -207,6 +208,18 @@ fn a_marker_that_is_deleted_is_written_again_and_the_keyspace_stays_the_same() {
     });
     let (_again, other) = rig.connect().unwrap();
     assert_eq!(rig.run(other.status()).unwrap().keyspace, before);
+}
+
+#[test]
+fn a_start_that_takes_too_long_leaves_no_marker() {
+    let mut rig = Rig::new(BELIEVED);
+    rig.etcd.faults().hangs_opens = true;
+    let (etcd, begun) = (rig.etcd.clone(), rig.etcd.clock.now());
+    let error = rig.connect().unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(etcd.clock.now() - begun < DEFAULT_START_BUDGET + Duration::from_secs(1));
+    assert_eq!(etcd.faults().txns, 2, "it was written, and deleted");
+    assert_eq!(rig.run(etcd.ks.get("/fleet/")).unwrap(), None);
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(super) struct Faults {
     pub(super) hangs_dials: bool,
     /// So many pages are another cluster's.
     pub(super) foreign_pages: usize,
+    /// Watches are not accepted.
+    pub(super) hangs_opens: bool,
     /// Watches say nothing.
     pub(super) holds_watches: bool,
     pub(super) txns: usize,
@@ -240,6 +242,9 @@ impl Connection for Arc<Simulated> {
         Box::pin(async move {
             if etcd.version.is_none() && request.range.start().len() > MAX_KEY_BYTES {
                 return Err(Failure::unreachable("no key has so long a name"));
+            }
+            if etcd.faults().hangs_opens {
+                std::future::pending::<()>().await;
             }
             let watch = etcd
                 .ks
