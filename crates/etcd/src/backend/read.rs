@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::machine::OpenRequest;
 
 /// How long the cache may take to come to where etcd is: another member, and an election.
-const CATCH_UP_BUDGET: Duration = Duration::from_secs(8);
+pub(super) const CATCH_UP_BUDGET: Duration = Duration::from_secs(8);
 
 /// After so long without an event etcd is asked how far the watch is. Events are there within a millisecond or two.
 const FIRST_ASK: Duration = Duration::from_millis(2);
@@ -183,31 +183,42 @@ impl Inner {
 
     /// Waits until the cache holds everything that was acknowledged to anybody before this was asked.
     pub(super) async fn catch_up(&self) -> Result<Caught, Error> {
+        let late = |what: &str| {
+            let text = format!("{what} within {CATCH_UP_BUDGET:?}");
+            Error::Unavailable(cause(Failure::unreachable(text)))
+        };
         let mut budget = self.shared.clock.sleep(CATCH_UP_BUDGET);
         loop {
             if self.is_closed() {
                 return Err(Error::Closed);
             }
             let before = self.replica.position();
-            let head = match self.shared.upstream.head().await {
-                Ok(header) => header.revision,
-                Err(failure) => return Err(self.read_error(failure, Revision(0), Revision(0)).await),
+            let head = match select(pin!(self.shared.upstream.head()), budget).await {
+                Either::Left((Ok(header), rest)) => {
+                    budget = rest;
+                    header.revision
+                }
+                Either::Left((Err(failure), _)) => {
+                    return Err(self.read_error(failure, Revision(0), Revision(0)).await);
+                }
+                Either::Right(_) => return Err(late("etcd has not told its revision")),
             };
             if head >= before.revision {
-                match self.catch_up_from(before.keyspace, head).await {
+                match select(pin!(self.catch_up_from(before.keyspace, head)), budget).await {
                     // The keyspace has become another one meanwhile.
-                    Err(Error::KeyspaceChanged { .. }) => {}
-                    outcome => return outcome,
+                    Either::Left((Err(Error::KeyspaceChanged { .. }), rest)) => budget = rest,
+                    Either::Left((outcome, _)) => return outcome,
+                    Either::Right(_) => {
+                        return Err(late(&format!(
+                            "the watch of etcd has not come to revision {head}"
+                        )));
+                    }
                 }
             }
             // A cluster that shows less than it has shown is another one; whoever follows it finds that out.
-            let pause = self.shared.clock.sleep(ASK_INTERVAL);
-            match select(pause, budget).await {
+            match select(self.shared.clock.sleep(ASK_INTERVAL), budget).await {
                 Either::Left(((), rest)) => budget = rest,
-                Either::Right(_) => {
-                    let text = "etcd shows an older revision than it has shown before";
-                    return Err(Error::Unavailable(cause(Failure::unreachable(text))));
-                }
+                Either::Right(_) => return Err(late("etcd has shown no revision as new as one before")),
             }
         }
     }

@@ -14,6 +14,7 @@ use tidewatch_core::{
     Backend as _, BoxFuture, Clock as _, Error as KeyspaceError, KeyRange, Keyspace, LeaseId, ManualClock,
 };
 
+use super::read::CATCH_UP_BUDGET;
 use super::upstream::WRITE_TIMEOUT;
 use super::{EtcdBackend, EtcdBackendBuilder};
 use crate::calls::Refusal;
@@ -208,6 +209,27 @@ fn a_marker_that_is_deleted_is_written_again_and_the_keyspace_stays_the_same() {
     });
     let (_again, other) = rig.connect().unwrap();
     assert_eq!(rig.run(other.status()).unwrap().keyspace, before);
+}
+
+#[test]
+fn finding_out_the_revision_and_coming_to_it_take_no_longer_together_than_one_may() {
+    let mut rig = Rig::new(BELIEVED);
+    let (_backend, ks) = rig.connect().unwrap();
+    let etcd = rig.etcd.clone();
+    rig.run(etcd.ks.put("/elsewhere", "x")).unwrap();
+    {
+        let mut faults = etcd.faults();
+        (faults.loses_answers, faults.holds_watches) = (true, true);
+    }
+    let begun = etcd.clock.now();
+    let read = futures_util::future::join(ks.get("/a"), async {
+        pass(&etcd.clock, Duration::from_secs(6)).await;
+        etcd.faults().loses_answers = false;
+    });
+    let error = rig.run(read).0.unwrap_err();
+    assert!(matches!(error, KeyspaceError::Unavailable(_)), "{error:?}");
+    let took = etcd.clock.now() - begun;
+    assert!(took < CATCH_UP_BUDGET + Duration::from_millis(50), "{took:?}");
 }
 
 #[test]
