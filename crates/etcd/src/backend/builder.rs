@@ -191,7 +191,7 @@ impl EtcdBackendBuilder {
         } else {
             0
         };
-        let mut follower = Follower::new(shared.feed(history), shared.clone());
+        let mut follower = Follower::new(shared.clone(), history);
         let inner = self.follow(&mut follower, shared, last).await?;
         follower.started();
         inner.find_floor(tidewatch_core::Revision(1)).await;

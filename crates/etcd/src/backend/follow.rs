@@ -1,10 +1,12 @@
 //! From the deliveries of a feed to the replica.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tidewatch_core::txn::{Compare, PutRequest, Txn};
 use tidewatch_core::{EventKind, KeyValue, KeyspaceId, Record, Revision};
@@ -74,13 +76,20 @@ pub(super) struct Follower {
     is_replaced: bool,
     /// What only a person can put right is an error, and not just something to be told.
     is_starting: bool,
+    /// The first listing is one of what was there a while ago.
+    looks_back: bool,
+    /// The namespaces within this one that a start has found, by the keys of their markers. They may be gone by now.
+    inner: HashMap<Bytes, String>,
 }
 
 impl Follower {
-    pub(super) fn new(feed: Feed, shared: Arc<Shared>) -> Self {
+    /// One that begins so many revisions behind the newest.
+    pub(super) fn new(shared: Arc<Shared>, history: u64) -> Self {
         Self {
-            feed,
+            feed: shared.feed(history),
             shared,
+            looks_back: history > 0,
+            inner: HashMap::new(),
             begun: None,
             marker: None,
             has_moved: false,
@@ -92,6 +101,7 @@ impl Follower {
     /// From now on it goes on whatever happens.
     pub(super) fn started(&mut self) {
         self.is_starting = false;
+        self.inner.clear();
         self.shared.note_created(None);
     }
 
@@ -113,7 +123,12 @@ impl Follower {
         self.shared.set_believes_progress(self.feed.believes_progress());
         match update {
             Some(Update::Delivery(delivery)) => self.take(delivery).await,
-            Some(Update::Phase(phase)) => Ok(Followed::Phase(phase)),
+            Some(Update::Phase(phase)) => {
+                if phase == Phase::Live {
+                    self.check_inner()?;
+                }
+                Ok(Followed::Phase(phase))
+            }
             None => Ok(Followed::Phase(Phase::Stopped)),
         }
     }
@@ -121,6 +136,7 @@ impl Follower {
     /// Begins with a new listing of what there is now.
     pub(super) fn relist(&mut self) {
         self.begun = None;
+        self.looks_back = false;
         self.feed = self.shared.feed(0);
     }
 
@@ -131,6 +147,7 @@ impl Follower {
                     self.shared.relisted();
                 }
                 self.is_replaced |= reason == SnapshotReason::Replaced;
+                self.inner.clear();
                 self.begun = Some(Begun {
                     identity,
                     entries: Vec::new(),
@@ -140,7 +157,7 @@ impl Follower {
             Delivery::Snapshot(entries) => {
                 let shared = self.shared.clone();
                 for entry in entries {
-                    self.check_inner(&entry)?;
+                    self.look_for_inner(EventKind::Put, &entry);
                     if let (Some(begun), Some(entry)) = (&mut self.begun, shared.namespace.entry(entry)) {
                         begun.entries.push(entry);
                     }
@@ -151,6 +168,10 @@ impl Follower {
                 let Some(begun) = self.begun.take() else {
                     return Ok(Followed::Nothing);
                 };
+                if !self.looks_back {
+                    // Before anything is written.
+                    self.check_inner()?;
+                }
                 let Some(keyspace) = self.identify(begun.identity).await? else {
                     self.shared.relisted();
                     self.relist();
@@ -170,9 +191,7 @@ impl Follower {
     async fn record(&mut self, record: Record) -> Result<Followed, Error> {
         let mut events = Vec::with_capacity(record.events.len());
         for event in record.events {
-            if event.kind == EventKind::Put {
-                self.check_inner(&event.kv)?;
-            }
+            self.look_for_inner(event.kind, &event.kv);
             if self.shared.namespace.is_marker(&event.kv.key) {
                 self.marker_changed(event.kind, &event.kv).await;
             } else if let Some(event) = self.shared.namespace.event(event) {
@@ -193,25 +212,38 @@ impl Follower {
         }))
     }
 
-    /// A namespace within this one would be written by others, behind our back.
-    fn check_inner(&self, entry: &KeyValue) -> Result<(), Error> {
+    /// Notes what is the marker of a namespace within this one.
+    fn look_for_inner(&mut self, kind: EventKind, entry: &KeyValue) {
         let namespace = &self.shared.namespace;
-        if namespace.is_marker(&entry.key) {
-            return Ok(());
+        if self.is_starting {
+            self.inner.remove(&entry.key);
+        }
+        if kind != EventKind::Put || namespace.is_marker(&entry.key) {
+            return;
         }
         match Marker::decode(&entry.value) {
             Ok(marker) if marker.namespace == entry.key.escape_ascii().to_string() => {
-                let error = Error::Overlap {
-                    namespace: namespace.shown(),
-                    other: marker.namespace,
-                };
                 if self.is_starting {
-                    return Err(error);
+                    self.inner.insert(entry.key.clone(), marker.namespace);
+                } else {
+                    let error = self.overlap(&marker.namespace);
+                    tracing::error!(%error, "another keyspace was begun within this one");
                 }
-                tracing::error!(%error, "another keyspace was begun within this one");
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
+        }
+    }
+
+    /// A namespace within this one would be written by others, behind our back.
+    fn check_inner(&self) -> Result<(), Error> {
+        let inner = self.inner.values().next().filter(|_| self.is_starting);
+        inner.map_or(Ok(()), |inner| Err(self.overlap(inner)))
+    }
+
+    fn overlap(&self, inner: &str) -> Error {
+        Error::Overlap {
+            namespace: self.shared.namespace.shown(),
+            other: inner.to_owned(),
         }
     }
 

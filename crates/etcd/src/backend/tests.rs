@@ -14,6 +14,8 @@ use tidewatch_core::{
     Backend as _, BoxFuture, Clock as _, Error as KeyspaceError, KeyRange, Keyspace, LeaseId, ManualClock,
 };
 
+use super::marker::Marker;
+use super::namespace::Namespace;
 use super::read::CATCH_UP_BUDGET;
 use super::upstream::WRITE_TIMEOUT;
 use super::{EtcdBackend, EtcdBackendBuilder};
@@ -230,6 +232,35 @@ fn finding_out_the_revision_and_coming_to_it_take_no_longer_together_than_one_ma
     assert!(matches!(error, KeyspaceError::Unavailable(_)), "{error:?}");
     let took = etcd.clock.now() - begun;
     assert!(took < CATCH_UP_BUDGET + Duration::from_millis(50), "{took:?}");
+}
+
+#[test]
+fn a_namespace_within_another_is_in_its_way_only_while_it_is_there() {
+    let mut rig = Rig::new(BELIEVED);
+    let (_backend, _ks) = rig.connect().unwrap();
+    let etcd = rig.etcd.clone();
+    let marker = |prefix: &'static str| Marker::fresh(&Namespace::new(prefix).unwrap()).encode();
+    let (deleted, overwritten, there) = ("/fleet/a/", "/fleet/b/", "/fleet/c/");
+    for prefix in [deleted, overwritten] {
+        rig.run(etcd.ks.put(prefix, marker(prefix))).unwrap();
+    }
+    rig.run(etcd.ks.delete(tidewatch_core::key(deleted).unwrap()))
+        .unwrap();
+    rig.run(etcd.ks.put(overwritten, "mine")).unwrap();
+    // The history that a start reads tells of them, or the listing that it begins with.
+    for history in [10_000, 2] {
+        let connect = rig.builder().history(history).connect_over(etcd.clone());
+        rig.run(connect).unwrap();
+    }
+    rig.run(etcd.ks.put(there, marker(there))).unwrap();
+    for history in [0, 10_000] {
+        let connect = rig.builder().history(history).connect_over(etcd.clone());
+        let error = rig.run(connect).unwrap_err();
+        assert!(
+            matches!(&error, Error::Overlap { other, .. } if other == there),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]
