@@ -250,7 +250,7 @@ impl Inner {
     /// Ends what is served.
     fn end(&self) {
         let reason = self.closing().reason.clone().unwrap_or(EndReason::Closed);
-        self.fills.close(reason.clone());
+        self.fills.close(&reason);
         self.replica.close(reason);
     }
 

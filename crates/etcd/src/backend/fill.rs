@@ -17,6 +17,10 @@ pub const MAX_BACKFILLS: usize = 4;
 const WORTH_WAITING_FOR: u64 = 10_000;
 
 /// The backfills there are, and who waits for one.
+///
+/// # Locks
+/// In this order: the table, the readers of a fill. Neither is held while somebody is woken or a waker is dropped, which may be anybody's
+/// code.
 #[derive(Debug)]
 pub(super) struct Fills {
     table: Mutex<Table>,
@@ -113,16 +117,22 @@ impl Fills {
             actual: now.keyspace,
             current: now.revision,
         };
-        let mut table = self.lock();
-        table.now = now;
-        table.end_all(&reason);
+        let cleared = {
+            let mut table = self.lock();
+            table.now = now;
+            table.clear()
+        };
+        cleared.end(&reason);
     }
 
     /// Ends everything.
-    pub(super) fn close(&self, reason: EndReason) {
-        let mut table = self.lock();
-        table.end_all(&reason);
-        table.closed.get_or_insert(reason);
+    pub(super) fn close(&self, reason: &EndReason) {
+        let cleared = {
+            let mut table = self.lock();
+            table.closed.get_or_insert_with(|| reason.clone());
+            table.clear()
+        };
+        cleared.end(reason);
     }
 
     /// Whether somebody waits for a place.
@@ -138,10 +148,13 @@ impl Fills {
     /// Notes that a backfill is over, so that there is a place for those who had none.
     pub(super) fn ended(&self, fill: &Arc<Fill>, reason: Option<EndReason>) {
         fill.end(reason);
-        let mut table = self.lock();
-        table.running.retain(|other| !Arc::ptr_eq(other, fill));
-        // They stay in the queue until they have one, so that the first of them begins where all can join.
-        table.queue.values().for_each(|(_, waker)| waker.wake_by_ref());
+        let queued: Vec<_> = {
+            let mut table = self.lock();
+            table.running.retain(|other| !Arc::ptr_eq(other, fill));
+            // They stay in the queue until they have one, so that the first of them begins where all can join.
+            table.queue.values().map(|(_, waker)| waker.clone()).collect()
+        };
+        queued.into_iter().for_each(Waker::wake);
     }
 
     fn begin(&self, table: &mut Table, after: Revision) -> Arc<Fill> {
@@ -155,11 +168,11 @@ impl Fills {
         table.running.push(fill.clone());
         table.fresh.push(fill.clone());
         self.begun.fetch_add(1, Ordering::Relaxed);
-        self.wake.notify_one();
         fill
     }
 
     fn place(&self, keyspace: KeyspaceId, id: u64, after: Revision, cx: &Context<'_>) -> Place {
+        let waker = cx.waker().clone();
         let mut table = self.lock();
         if let Some(reason) = &table.closed {
             return Place::End(reason.clone());
@@ -179,16 +192,24 @@ impl Fills {
         };
         // The one that is nearest.
         let found = table.running.iter().filter(fits);
-        let fill = match found.max_by_key(|fill| fill.history.current()).cloned() {
+        let found = found.max_by_key(|fill| fill.history.current()).cloned();
+        let is_begun = found.is_none();
+        let fill = match found {
             Some(fill) => fill,
             None if !is_full => self.begin(&mut table, after),
             None => {
-                table.queue.insert(id, (after, cx.waker().clone()));
+                // Dropped after the lock, which is why it has a name.
+                let _before = table.queue.insert(id, (after, waker));
+                drop(table);
                 return Place::Queued;
             }
         };
         fill.lock().count += 1;
-        table.queue.remove(&id);
+        let _before = table.queue.remove(&id);
+        drop(table);
+        if is_begun {
+            self.wake.notify_one();
+        }
         Place::In(fill)
     }
 
@@ -197,13 +218,28 @@ impl Fills {
     }
 }
 
+/// What was in the table.
+struct Cleared {
+    running: Vec<Arc<Fill>>,
+    queue: HashMap<u64, (Revision, Waker)>,
+}
+
 impl Table {
-    fn end_all(&mut self, reason: &EndReason) {
-        for fill in self.running.drain(..) {
+    fn clear(&mut self) -> Cleared {
+        self.fresh.clear();
+        Cleared {
+            running: std::mem::take(&mut self.running),
+            queue: std::mem::take(&mut self.queue),
+        }
+    }
+}
+
+impl Cleared {
+    fn end(self, reason: &EndReason) {
+        for fill in self.running {
             fill.end(Some(reason.clone()));
         }
-        self.fresh.clear();
-        self.queue.drain().for_each(|(_, (_, waker))| waker.wake());
+        self.queue.into_values().for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -248,11 +284,11 @@ impl Fill {
 impl FillReader {
     fn leave(&mut self) {
         if let Some(fill) = self.fill.take() {
-            {
+            let _waker = {
                 let mut readers = fill.lock();
                 readers.count -= 1;
-                readers.wakers.remove(&self.id);
-            }
+                readers.wakers.remove(&self.id)
+            };
             fill.moved.notify_one();
         }
     }
@@ -266,12 +302,11 @@ impl FillReader {
         cx: &Context<'_>,
     ) -> Option<Poll<Result<Chunk, EndReason>>> {
         let chunk = fill.history.read_after(after, max).ok()?;
+        let waker = cx.waker().clone();
         let mut readers = fill.lock();
         // Also of one that joined further along, and finds nothing yet: it has what there is.
-        if chunk.through > readers.read {
-            readers.read = chunk.through;
-            fill.moved.notify_one();
-        }
+        let has_moved = chunk.through > readers.read || chunk.through > after;
+        readers.read = readers.read.max(chunk.through);
         if chunk.through > after {
             drop(readers);
             fill.moved.notify_one();
@@ -281,8 +316,11 @@ impl FillReader {
             Over::Ended(reason) => Some(Poll::Ready(Err(reason.clone()))),
             Over::Done => None,
             Over::No => {
-                readers.wakers.insert(self.id, cx.waker().clone());
+                let _before = readers.wakers.insert(self.id, waker);
                 drop(readers);
+                if has_moved {
+                    fill.moved.notify_one();
+                }
                 // Whoever adds something wakes afterwards those who were there.
                 if fill.history.current() > after {
                     cx.waker().wake_by_ref();
@@ -341,6 +379,8 @@ impl Archive for Older {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+
     use tidewatch_core::{Event, KeyValue, Record};
 
     use super::*;
@@ -455,6 +495,69 @@ mod tests {
         assert!(fill.is_abandoned());
     }
 
+    /// Looks, when it is woken or dropped, whether it could do something with a backfill.
+    struct Looks(Arc<Fills>);
+
+    impl Looks {
+        fn look(&self) {
+            let table = self.0.table.try_lock().expect("nobody holds the table");
+            for fill in &table.running {
+                drop(fill.readers.try_lock().expect("nobody holds the readers"));
+            }
+        }
+    }
+
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.look();
+        }
+    }
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                self.look();
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_woken_or_forgotten_under_a_lock() {
+        let fills = Fills::new(NOW);
+        let looking = |reader: &mut Box<dyn ArchiveReader>, after: u64| {
+            // Each of its own, so that what replaces another drops it.
+            let waker = Waker::from(Arc::new(Looks(fills.clone())));
+            let read = reader.poll_read(Revision(after), 9, &mut Context::from_waker(&waker));
+            assert!(read.is_pending());
+        };
+        let far = |at: usize| 90_000 - 20_000 * at as u64;
+        for ends_with in 0..3 {
+            let mut readers: Vec<_> = (0..MAX_BACKFILLS).map(|at| open(&fills, far(at))).collect();
+            for (at, reader) in readers.iter_mut().enumerate() {
+                looking(reader, far(at));
+                looking(reader, far(at));
+            }
+            let running = fills.take_fresh();
+            let (mut queued, mut gone) = (open(&fills, 50), open(&fills, 20));
+            for _ in 0..2 {
+                looking(&mut queued, 50);
+                looking(&mut gone, 20);
+            }
+            drop(gone);
+            append(&running[0], far(0) + 5);
+            drop(readers.pop());
+            match ends_with {
+                0 => fills.ended(&running[0], None),
+                1 => fills.replace(NOW),
+                _ => fills.close(&EndReason::Closed),
+            }
+            drop((queued, readers));
+            for fill in &running {
+                fills.ended(fill, None);
+            }
+        }
+    }
+
     #[test]
     fn another_keyspace_and_the_end_end_every_reader() {
         let fills = Fills::new(NOW);
@@ -470,7 +573,7 @@ mod tests {
             poll(&mut open(&fills, 10), 10),
             Poll::Ready(Err("keyspace_changed"))
         );
-        fills.close(EndReason::Closed);
+        fills.close(&EndReason::Closed);
         assert_eq!(poll(&mut open(&fills, 10), 10), Poll::Ready(Err("closed")));
     }
 }
