@@ -117,7 +117,7 @@ struct Shared {
     believes_progress: AtomicBool,
     is_tidewatch: AtomicBool,
     /// The cluster that is followed.
-    cluster: AtomicU64,
+    cluster: Arc<AtomicU64>,
     relists: AtomicU64,
     health: Mutex<Option<HealthReader>>,
     /// The marker that this start has written, or may have.

@@ -179,7 +179,7 @@ impl EtcdBackendBuilder {
             progress_wanted: Notify::new(),
             believes_progress: AtomicBool::new(false),
             is_tidewatch: AtomicBool::new(is_tidewatch),
-            cluster: AtomicU64::new(0),
+            cluster: Arc::default(),
             relists: AtomicU64::new(0),
             health: Mutex::new(None),
             created: Mutex::new(None),
@@ -201,6 +201,7 @@ impl EtcdBackendBuilder {
             endpoints: self.access.endpoints(),
             namespace: inner.shared.namespace.clone(),
             replica: inner.replica.clone(),
+            cluster: inner.shared.cluster.clone(),
             clock: self.clock.clone(),
         };
         let driver = Driver {

@@ -3,21 +3,24 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use tidewatch_core::{Backoff, Clock, EndReason, Error, Record, Replica, Revision};
+use tidewatch_core::{Backoff, Clock, EndReason, Error, KeyspaceId, Record, Replica, Revision};
 
 use super::fill::{Fill, Fills};
+use super::identity::marker_range;
+use super::marker::Marker;
 use super::namespace::Namespace;
 use crate::failure::{Failure, FailureKind};
 use crate::machine::assembly::Assembly;
 use crate::machine::timing::{
     ANSWER_TIMEOUT, CATCH_UP_INTERVAL, CATCH_UP_TIMEOUT, FIRST_PAUSE, LOGIN_TIMEOUT, MAX_PAUSE, QUIET,
 };
-use crate::machine::{Message, OpenRequest};
+use crate::machine::{CheckRequest, Checked, Message, OpenRequest};
 use crate::transport::{Transport, WatchStream};
 use crate::version::Version;
 
@@ -35,6 +38,8 @@ pub(super) struct Filling {
     pub(super) endpoints: usize,
     pub(super) namespace: Namespace,
     pub(super) replica: Arc<Replica>,
+    /// The cluster that is followed.
+    pub(super) cluster: Arc<AtomicU64>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -109,6 +114,14 @@ impl Filling {
                     prev_kv: true,
                 })
                 .await?;
+            // Looked at after the watch was accepted: what it says is of this keyspace's history.
+            if self.namespace.has_marker() && !dialed.is_tidewatch {
+                let checked = connection.check(CheckRequest {
+                    range: marker_range(&self.namespace),
+                    revision: None,
+                });
+                check_marker(&checked.await?, fill.history.keyspace())?;
+            }
             Ok::<_, Failure>((dialed, connection, stream))
         };
         let limit = LOGIN_TIMEOUT + ANSWER_TIMEOUT;
@@ -126,7 +139,6 @@ impl Filling {
             believes_progress,
             watches_lag: dialed.is_tidewatch && !believes_progress,
             assembly: Assembly::default(),
-            cluster: None,
             heard: now,
             changed: now,
             is_answered: false,
@@ -161,7 +173,6 @@ struct Following<'a> {
     /// The member may be behind what was read through it; see [`Machine`](crate::machine::Machine).
     watches_lag: bool,
     assembly: Assembly,
-    cluster: Option<u64>,
     /// When it last said anything.
     heard: Instant,
     /// When it last told of a change.
@@ -251,7 +262,7 @@ impl Following<'_> {
 
     fn told(&mut self, message: Message, now: Instant) -> Option<Over> {
         let header = message.header;
-        if header.cluster != 0 && *self.cluster.get_or_insert(header.cluster) != header.cluster {
+        if header.cluster != 0 && header.cluster != self.filling.cluster.load(Ordering::Relaxed) {
             return Some(Over::Failed(Failure::unreachable("another cluster answers")));
         }
         if message.compact_revision > Revision(0) {
@@ -302,6 +313,20 @@ impl Following<'_> {
     fn advance(&self, revision: Revision) {
         self.fill.history.advance(revision);
         self.fill.tell();
+    }
+}
+
+/// Whether the marker that was read is this keyspace's. A cluster that lost its history keeps its id, but not its marker, as soon as
+/// that is found out.
+fn check_marker(checked: &Checked, keyspace: KeyspaceId) -> Result<(), Failure> {
+    let marker = checked
+        .found
+        .as_ref()
+        .and_then(|kv| Marker::decode(&kv.value).ok());
+    if marker.is_some_and(|marker| marker.keyspace(checked.header.cluster) == keyspace) {
+        Ok(())
+    } else {
+        Err(Failure::unreachable("another keyspace answers"))
     }
 }
 

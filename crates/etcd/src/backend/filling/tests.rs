@@ -11,7 +11,7 @@ use tidewatch_core::{BoxFuture, Event, KeyValue, KeyspaceId, ManualClock, Positi
 use super::*;
 use crate::backend::fill::{MAX_BACKFILLS, Older};
 use crate::header::Header;
-use crate::machine::{CheckRequest, Checked, Dialed, ListRequest, Page};
+use crate::machine::{Dialed, ListRequest, Page};
 use crate::transport::{Answer, Connection};
 
 const BELIEVED: Version = Version::new(3, 5, 13);
@@ -23,6 +23,10 @@ const WATCHABLE: u64 = 900_000;
 /// What a member does.
 struct Says {
     version: Version,
+    is_tidewatch: bool,
+    /// Whose it is.
+    cluster: u64,
+    marker: Marker,
     refuses: Option<Failure>,
     dials: usize,
     /// What every watch says when it is made.
@@ -36,9 +40,28 @@ struct Member(Arc<Mutex<Says>>);
 
 struct Stream(Member, VecDeque<Message>);
 
+const CLUSTER: u64 = 7;
+
+fn marker(id: u64) -> Marker {
+    Marker::with_id(&Namespace::new("").unwrap(), id)
+}
+
+fn keyspace() -> KeyspaceId {
+    marker(1).keyspace(CLUSTER)
+}
+
+impl Says {
+    fn header(&self) -> Header {
+        Header {
+            cluster: self.cluster,
+            ..header()
+        }
+    }
+}
+
 fn header() -> Header {
     Header {
-        cluster: 7,
+        cluster: CLUSTER,
         member: 1,
         revision: Revision(WATCHABLE + 50),
         term: 2,
@@ -70,7 +93,7 @@ impl Transport for Member {
             None => Ok((
                 Dialed {
                     version: Some(says.version),
-                    is_tidewatch: false,
+                    is_tidewatch: says.is_tidewatch,
                     header: header(),
                 },
                 Box::new(self.clone()) as Box<dyn Connection>,
@@ -85,8 +108,21 @@ impl Connection for Member {
         Box::pin(std::future::pending())
     }
 
-    fn check(&self, _: CheckRequest) -> Answer<Checked> {
-        Box::pin(std::future::pending())
+    fn check(&self, request: CheckRequest) -> Answer<Checked> {
+        let says = self.0.lock().unwrap();
+        let kv = KeyValue {
+            key: request.range.start().clone(),
+            value: says.marker.encode(),
+            create_revision: Revision(2),
+            mod_revision: Revision(2),
+            version: 1,
+            lease: None,
+        };
+        let checked = Checked {
+            header: says.header(),
+            found: Some(kv),
+        };
+        Box::pin(std::future::ready(Ok(checked)))
     }
 
     fn open(&self, request: OpenRequest) -> Answer<Box<dyn WatchStream>> {
@@ -100,7 +136,10 @@ impl WatchStream for Stream {
     fn poll_message(&mut self, _: &mut Context<'_>) -> Poll<Result<Message, Failure>> {
         let said = self.1.pop_front();
         let said = said.or_else(|| self.0.0.lock().unwrap().next.pop_front());
-        said.map_or(Poll::Pending, |message| Poll::Ready(Ok(message)))
+        let header = self.0.0.lock().unwrap().header();
+        said.map_or(Poll::Pending, |message| {
+            Poll::Ready(Ok(Message { header, ..message }))
+        })
     }
 
     /// An older etcd answers whatever is on its way; a newer one has something on its way for ever here.
@@ -125,7 +164,7 @@ impl Rig {
     fn new(version: Version, at_once: fn(u64) -> Vec<Message>) -> Self {
         let clock = ManualClock::new();
         let now = Position {
-            keyspace: KeyspaceId(7),
+            keyspace: keyspace(),
             revision: Revision(WATCHABLE - 1),
         };
         let listing = Listing {
@@ -138,6 +177,9 @@ impl Rig {
         let fills = Fills::new(now);
         let member = Member(Arc::new(Mutex::new(Says {
             version,
+            is_tidewatch: false,
+            cluster: CLUSTER,
+            marker: marker(1),
             refuses: None,
             dials: 0,
             at_once,
@@ -149,6 +191,7 @@ impl Rig {
             endpoints: 1,
             namespace: Namespace::new("").unwrap(),
             replica,
+            cluster: Arc::new(AtomicU64::new(CLUSTER)),
             clock: shared,
         };
         let work = Box::pin(async move { filling.run().await });
@@ -166,7 +209,7 @@ impl Rig {
 
     fn open(&self, after: u64) -> Box<dyn ArchiveReader> {
         Older(self.fills.clone()).open(Position {
-            keyspace: KeyspaceId(7),
+            keyspace: keyspace(),
             revision: Revision(after),
         })
     }
@@ -273,6 +316,25 @@ fn what_is_denied_ends_those_who_read() {
         panic!("it goes on");
     };
     assert!(reason.contains("PermissionDenied"), "{reason}");
+}
+
+#[test]
+fn what_another_cluster_or_keyspace_says_is_not_this_ones_history() {
+    let mut rig = Rig::new(BELIEVED, |from| vec![change(from, 1)]);
+    let mut reader = rig.open(10);
+    // A Tidewatch has no marker.
+    for (is_tidewatch, cluster, marker) in [(true, CLUSTER + 1, marker(1)), (false, CLUSTER, marker(2))] {
+        {
+            let mut says = rig.says();
+            (says.is_tidewatch, says.cluster, says.marker) = (is_tidewatch, cluster, marker);
+        }
+        assert!(poll(&mut reader, 10).is_pending());
+        rig.go(MAX_PAUSE);
+        assert!(poll(&mut reader, 10).is_pending());
+    }
+    rig.says().marker = marker(1);
+    rig.go(MAX_PAUSE);
+    assert_eq!(poll(&mut reader, 10), Poll::Ready(Ok(vec![11])));
 }
 
 #[test]
