@@ -114,6 +114,8 @@ struct Shared {
     history: u64,
     /// Somebody waits for a report of progress.
     progress_wanted: Notify,
+    /// When somebody last said so.
+    asked: Mutex<Option<Instant>>,
     believes_progress: AtomicBool,
     is_tidewatch: AtomicBool,
     /// The cluster that is followed.
@@ -181,6 +183,22 @@ impl Shared {
     /// Whether every revision of the other side is an event here. That of a Tidewatch may be an etcd's, of which it serves a part.
     fn has_every_revision(&self) -> bool {
         self.namespace.is_everything() && !self.is_tidewatch()
+    }
+
+    /// Asks the watch how far it is, unless that was asked since then: the answer is for all who wait.
+    fn ask_progress(&self, since: Instant) {
+        let now = self.clock.now();
+        let is_due = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = asked.is_none_or(|asked| asked <= since);
+            if is_due {
+                *asked = Some(now);
+            }
+            is_due
+        };
+        if is_due {
+            self.progress_wanted.notify_one();
+        }
     }
 
     fn set_believes_progress(&self, believes: bool) {

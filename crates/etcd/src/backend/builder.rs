@@ -177,6 +177,7 @@ impl EtcdBackendBuilder {
             clock: self.clock.clone(),
             history: self.history,
             progress_wanted: Notify::new(),
+            asked: Mutex::new(None),
             believes_progress: AtomicBool::new(false),
             is_tidewatch: AtomicBool::new(is_tidewatch),
             cluster: Arc::default(),

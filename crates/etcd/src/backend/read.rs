@@ -244,10 +244,12 @@ impl Inner {
                 Either::Left((outcome, _)) => return outcome.map(|()| Caught::Up),
                 Either::Right(((), rest)) => reached = rest,
             }
-            pause = ASK_INTERVAL;
-            let waited = self.shared.clock.now() - begun;
+            let now = self.shared.clock.now();
+            let waited = now - begun;
             let grace = if self.shared.believes_progress() {
-                self.shared.progress_wanted.notify_one();
+                // At first what was asked before this began to wait was too early to know; later it may just not have helped.
+                let since = now.checked_sub(pause).map_or(begun, |since| since.max(begun));
+                self.shared.ask_progress(since);
                 self.shared.is_tidewatch().then_some(PROGRESS_GRACE)
             } else {
                 (!self.shared.has_every_revision()).then_some(EVENT_GRACE)
@@ -255,6 +257,7 @@ impl Inner {
             if grace.is_some_and(|grace| waited >= grace) {
                 return Ok(Caught::Unproven(revision));
             }
+            pause = ASK_INTERVAL;
             if waited >= CATCH_UP_BUDGET {
                 let text = format!(
                     "the watch of etcd has not come to revision {revision} within {CATCH_UP_BUDGET:?}"

@@ -264,6 +264,27 @@ fn a_namespace_within_another_is_in_its_way_only_while_it_is_there() {
 }
 
 #[test]
+fn however_many_wait_for_the_watch_it_is_asked_as_by_one() {
+    let mut rig = Rig::new(BELIEVED);
+    let (_backend, ks) = rig.connect().unwrap();
+    let etcd = rig.etcd.clone();
+    rig.run(etcd.ks.put("/elsewhere", "x")).unwrap();
+    etcd.faults().holds_watches = true;
+    let before = etcd.faults().asked;
+    let reads = (0..100).map(|at| {
+        let (etcd, ks) = (&etcd, &ks);
+        async move {
+            // They come at different times, and all wait in vain.
+            etcd.clock.sleep(Duration::from_millis(at)).await;
+            ks.get("/a").await.unwrap_err();
+        }
+    });
+    rig.run(futures_util::future::join_all(reads));
+    let (asked, limit) = (etcd.faults().asked - before, 2 * 8_000 / 20);
+    assert!(asked < limit, "{asked} questions");
+}
+
+#[test]
 fn a_start_that_takes_too_long_leaves_no_marker() {
     let mut rig = Rig::new(BELIEVED);
     rig.etcd.faults().hangs_opens = true;

@@ -55,6 +55,7 @@ pub(super) struct Faults {
     /// Watches say nothing.
     pub(super) holds_watches: bool,
     pub(super) txns: usize,
+    pub(super) asked: usize,
     pub(super) ranges: usize,
     /// Reads of more than one key.
     pub(super) wide_ranges: usize,
@@ -313,6 +314,7 @@ impl WatchStream for Stream {
     }
 
     fn ask_progress(&mut self) {
+        self.etcd.faults().asked += 1;
         self.watch.request_progress();
     }
 }
