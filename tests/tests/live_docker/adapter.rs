@@ -391,6 +391,8 @@ async fn a_severed_subscription_ends_and_a_spoilt_event_does_not_end_it() {
     hear(&mut events, &id, "unpause").await;
     assert_eq!(events.doubts(), 1);
 
+    // A connection that has lasted for a while would be made anew.
+    proxy.set_fault(Fault::Refuse);
     proxy.sever();
     if let Some(error) = hear_end(&mut events).await {
         assert!(matches!(error, ListError::Unreachable { .. }), "{error}");
