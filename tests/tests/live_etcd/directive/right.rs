@@ -1,7 +1,7 @@
 //! Users, passwords, and rights that change.
 
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType, RoleRevokePermissionOptions};
-use tidewatch_directives::{Connection, DirectiveStore};
+use tidewatch_directives::Connection;
 use tidewatch_etcd::{Error, EtcdDirectiveStore, EtcdDirectiveStoreBuilder};
 use tidewatch_tests::etcd_cluster::{EtcdCluster, Setup};
 use tidewatch_tests::tcp_proxy::TcpProxy;
@@ -204,7 +204,7 @@ async fn a_token_that_expires_is_renewed_and_a_watch_opened_again_with_a_new_one
             .is_ok_and(|now| now >= asked + 3.0)
     };
     assert!(until(many).await);
-    assert_eq!(ours.status().connection, Connection::Live);
+    until_live(&ours).await;
     proxy.cut();
     guarded.publish(set(&["b"])).await;
     until_ids(&ours, &["b"]).await;

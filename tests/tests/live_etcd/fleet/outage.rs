@@ -89,7 +89,12 @@ async fn a_server_that_is_cut_off_says_so_goes_on_showing_what_it_has_and_is_rea
     assert_eq!(here.get(key("k")).await?.context("it is gone")?.value, "v");
     etcd.resume(0);
     ensure!(comes_to(endpoint, StatusCode::OK, "ok").await);
-    assert_eq!(server.status()?["upstream"]["state"], "live");
+    let is_live = || async {
+        server
+            .status()
+            .is_ok_and(|status| status["upstream"]["state"] == "live")
+    };
+    ensure!(eventually_async(CEILING, is_live).await, "{}", server.status()?);
     Ok(())
 }
 

@@ -208,19 +208,24 @@ async fn a_long_list_is_read_in_pages_while_it_changes() {
             .await
             .unwrap();
         if let Some(Update::Delivery(delivery)) = &update {
-            if matches!(delivery, Delivery::Snapshot(_)) {
-                pages += 1;
-                put(&writer, &format!("during-{pages}"), "x").await;
+            match delivery {
+                // Perhaps once more: an etcd that does not answer in time is asked for all of it again.
+                Delivery::SnapshotBegin { .. } => pages = 0,
+                Delivery::Snapshot(_) => {
+                    pages += 1;
+                    put(&writer, &format!("during-{pages}"), "x").await;
+                }
+                _ => {}
             }
             ended = matches!(delivery, Delivery::SnapshotEnd { .. });
         }
         reader.take(update.unwrap());
     }
-    assert_eq!(pages, 4);
+    assert!(pages > 1, "it was read in one");
     reader.until_equal(&writer).await;
     assert_eq!(
-        reader.records.len(),
-        4,
+        reader.since_snapshot.len(),
+        pages,
         "what was written during the list comes after it"
     );
 }
