@@ -1,7 +1,7 @@
 //! A life is never longer than it was published: whatever is read again, started again, or set back.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tempfile::TempDir;
 use tidewatch_core::{Clock, KeyspaceId, ManualClock, Revision};
 use tidewatch_directives::{Applier, Connection, Level, Origin, Outcome, Reason, Subject};
 
@@ -37,6 +38,21 @@ fn applier(clock: &ManualClock) -> Applier {
 
 fn restarted(clock: &ManualClock, file: &Path) -> Applier {
     applier(clock).with_last_good(file)
+}
+
+/// A machine with a place for what was last good.
+fn machine() -> (ManualClock, TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let file = dir.path().join("last-good");
+    (ManualClock::new(), dir, file)
+}
+
+/// A process that has a set in force, and has saved it.
+async fn saved(clock: &ManualClock, file: &Path, json: &'static [u8]) -> Applier {
+    let mut applier = restarted(clock, file);
+    applier.apply(at(2), Some(value(json)));
+    applier.save().await;
+    applier
 }
 
 fn is_on(applier: &Applier) -> bool {
@@ -152,9 +168,7 @@ fn elsewhere(revision: u64) -> Origin {
 
 #[tokio::test]
 async fn the_same_publish_in_a_restored_keyspace_goes_on_with_its_life() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
+    let (clock, _dir, file) = machine();
     let mut first = restarted(&clock, &file);
     first.apply(at(2), Some(value(FOUR_SECONDS)));
     first.apply(at(3), None);
@@ -172,13 +186,8 @@ async fn the_same_publish_in_a_restored_keyspace_goes_on_with_its_life() {
 
 #[tokio::test]
 async fn another_keyspace_that_begins_in_the_same_way_is_not_born_dead() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
-    let mut first = restarted(&clock, &file);
-    first.apply(at(2), Some(value(FOUR_SECONDS)));
-    first.save().await;
-    drop(first);
+    let (clock, _dir, file) = machine();
+    drop(saved(&clock, &file, FOUR_SECONDS).await);
     clock.advance(secs(86_400));
     let mut second = restarted(&clock, &file);
     assert!(!is_on(&second));
@@ -202,12 +211,8 @@ fn something_else_at_the_same_revision_of_another_keyspace_has_a_life_of_its_own
 #[tokio::test]
 async fn a_restart_begins_no_other_life() {
     for json in [FOUR_SECONDS, UNTIL_FOUR] {
-        let clock = ManualClock::new();
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("last-good");
-        let mut first = restarted(&clock, &file);
-        first.apply(at(2), Some(value(json)));
-        first.save().await;
+        let (clock, _dir, file) = machine();
+        let first = saved(&clock, &file, json).await;
         clock.advance(secs(1));
         drop(first);
         clock.advance(secs(1));
@@ -231,13 +236,8 @@ async fn a_restart_begins_no_other_life() {
 #[tokio::test]
 async fn a_wall_clock_set_back_while_the_process_was_gone_makes_no_life_longer() {
     for json in [FOUR_SECONDS, UNTIL_FOUR] {
-        let clock = ManualClock::new();
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("last-good");
-        let mut first = restarted(&clock, &file);
-        first.apply(at(2), Some(value(json)));
-        first.save().await;
-        drop(first);
+        let (clock, _dir, file) = machine();
+        drop(saved(&clock, &file, json).await);
         clock.advance(secs(3));
         clock.set_system_time(clock.system_time() - secs(2));
         assert_ends_in_time(&clock, &restarted(&clock, &file), secs(3));
@@ -246,12 +246,8 @@ async fn a_wall_clock_set_back_while_the_process_was_gone_makes_no_life_longer()
 
 #[tokio::test]
 async fn after_a_start_of_the_machine_the_wall_clock_tells_and_one_that_went_back_ends_all() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
-    let mut first = restarted(&clock, &file);
-    first.apply(at(2), Some(value(FOUR_SECONDS)));
-    first.save().await;
+    let (clock, _dir, file) = machine();
+    drop(saved(&clock, &file, FOUR_SECONDS).await);
 
     // A clock of its own is a machine that was started again.
     let rebooted = ManualClock::new();
@@ -269,13 +265,8 @@ async fn after_a_start_of_the_machine_the_wall_clock_tells_and_one_that_went_bac
 
 #[tokio::test]
 async fn a_key_deleted_while_the_process_was_gone_empties_the_set() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
-    let mut first = restarted(&clock, &file);
-    first.apply(at(2), Some(value(FOUR_SECONDS)));
-    first.save().await;
-    drop(first);
+    let (clock, _dir, file) = machine();
+    drop(saved(&clock, &file, FOUR_SECONDS).await);
     let mut second = restarted(&clock, &file);
     assert!(is_on(&second));
     second.apply(at(9), None);
@@ -289,12 +280,8 @@ async fn a_key_deleted_while_the_process_was_gone_empties_the_set() {
 
 #[tokio::test]
 async fn a_malformed_set_changes_nothing_and_is_reported() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
-    let mut applier = restarted(&clock, &file);
-    applier.apply(at(2), Some(value(FOUR_SECONDS)));
-    applier.save().await;
+    let (clock, _dir, file) = machine();
+    let mut applier = saved(&clock, &file, FOUR_SECONDS).await;
     let outcome = applier.apply(at(3), Some(value(br#"{"directives":[{"id":5}]}"#)));
     let Outcome::Rejected(rejection) = outcome else {
         panic!("{outcome:?}");
@@ -318,9 +305,7 @@ async fn a_malformed_set_changes_nothing_and_is_reported() {
 
 #[tokio::test]
 async fn a_damaged_file_is_reported_and_ignored_and_replaced() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
+    let (clock, _dir, file) = machine();
     let mut first = restarted(&clock, &file);
     assert!(
         first.handle().status().file_problem.is_none(),
@@ -381,9 +366,7 @@ fn with_a_hanging_disk() -> (tokio::runtime::Runtime, std::sync::mpsc::Sender<()
 
 #[test]
 fn a_disk_that_hangs_delays_a_start_for_as_long_as_it_may_and_no_longer() {
-    let clock = ManualClock::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("last-good");
+    let (clock, _dir, file) = machine();
     let (runtime, release) = with_a_hanging_disk();
     runtime.block_on(async {
         let mut first = restarted(&clock, &file);
