@@ -185,8 +185,8 @@ pub(crate) struct Worker<I> {
     plugins: Vec<Arc<dyn WorkloadReconciler>>,
     status: ReconcilerStatus,
     record: HostRecord,
-    /// When the daemon was asked who it is. None: it may be another one by now.
-    daemon_asked: Option<Instant>,
+    /// When the daemon was asked who it is, and what it said. None: it may be another one by now.
+    daemon_asked: Option<(Instant, Daemon)>,
     /// What the daemon's clock showed, and when that was.
     daemon_clock: Option<(SystemTime, Instant)>,
     /// What was read last, so that what has not changed is not decoded again.
@@ -200,7 +200,7 @@ impl<I: DockerInspect> Worker<I> {
         lister: &L,
         touched: &BTreeSet<String>,
     ) -> Result<Report, Error> {
-        let was_known = self.knows_daemon();
+        let was_known = self.known_daemon().is_some();
         match self.look(lister, touched).await {
             // Another one has taken its place meanwhile.
             Err(Error::Docker(_)) if was_known && self.daemon_asked.is_none() => {
@@ -421,19 +421,19 @@ impl<I: DockerInspect> Worker<I> {
     /// Who the daemon is. It is asked once a session, and now and then where there are none: to answer takes it as long as to
     /// list a hundred containers, and as long as it is the same process it is the same daemon.
     async fn daemon<L: DockerLister>(&mut self, lister: &L) -> Result<Daemon, Error> {
-        if self.knows_daemon() {
-            return Ok(self.record.daemon().clone());
+        if let Some((_, daemon)) = self.known_daemon() {
+            return Ok(daemon.clone());
         }
         let daemon = self.ask(self.settings.ask_deadline, lister.daemon()).await?;
         let now = self.clock.now();
-        self.daemon_asked = Some(now);
+        self.daemon_asked = Some((now, daemon.clone()));
         self.daemon_clock = daemon.time.map(|time| (time, now));
         Ok(daemon)
     }
 
-    fn knows_daemon(&self) -> bool {
-        let asked = self.daemon_asked;
-        asked.is_some_and(|asked| self.clock.now() - asked < DAEMON_AGE)
+    fn known_daemon(&self) -> Option<&(Instant, Daemon)> {
+        let is_fresh = |(asked, _): &&(Instant, Daemon)| self.clock.now() - *asked < DAEMON_AGE;
+        self.daemon_asked.as_ref().filter(is_fresh)
     }
 
     /// The daemon has to be asked again who it is.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use futures_util::FutureExt as _;
 use tidewatch_core::Keyspace;
 use tidewatch_docker::fake::{Call, FakeDocker, Fault};
 use tidewatch_docker::{Container, Error, LabelNames, Port, Protocol, Reconciler, Report, plugin};
@@ -289,6 +290,23 @@ async fn case_9_a_list_that_fails_changes_no_row() {
     let host = bench.ks.get("/hosts/h1").await.unwrap().unwrap();
     let host: tidewatch_fleet::Host = serde_json::from_slice(&host.value).unwrap();
     assert!(host.reachable && host.error.is_empty(), "{host:?}");
+}
+
+#[tokio::test]
+async fn a_look_that_is_given_up_is_made_again_as_if_it_had_not_been() {
+    let mut bench = Bench::with(&[SHOP]).await;
+    bench.docker.hold_lists();
+    let mut given_up = Box::pin(bench.reconciler.reconcile_once());
+    while bench.docker.waiting_lists() == 0 {
+        assert!((&mut given_up).now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(given_up);
+    bench.docker.release_lists();
+    bench.look().await;
+    let host = bench.ks.get("/hosts/h1").await.unwrap().unwrap();
+    let host: tidewatch_fleet::Host = serde_json::from_slice(&host.value).unwrap();
+    assert_eq!(host.daemon_id, "d1");
 }
 
 #[tokio::test]
