@@ -133,7 +133,11 @@ impl StreamingService<pb::WatchRequest> for WatchService {
         let stream = WatchStream::new(self.api.clone(), host, request.into_inner());
         Box::pin(async move {
             let mut stream = stream.peekable();
-            Pin::new(&mut stream).peek().await;
+            if let Some(Err(_)) = Pin::new(&mut stream).peek().await
+                && let Some(Err(refused)) = stream.next().await
+            {
+                return Err(refused);
+            }
             Ok(Response::new(stream))
         })
     }
