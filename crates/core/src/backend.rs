@@ -88,7 +88,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Whether watches come to every revision that a linearizable read shows, by an event or a report of progress. Where they do not
     /// (somebody else's changes make revisions too, and nobody tells truly that these are none of the keyspace's), what a read has shown
-    /// may not be reached before the next change in the keyspace.
+    /// may not be reached before the next change in the keyspace. Who wraps a backend passes on what it says.
     fn tells_progress(&self) -> bool {
         true
     }

@@ -103,6 +103,10 @@ impl<I: Intercept> Intercepted<I> {
 }
 
 impl<I: Intercept> Backend for Intercepted<I> {
+    fn tells_progress(&self) -> bool {
+        self.inner.backend().tells_progress()
+    }
+
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<(Header, RangeResponse), Error>> {
         self.pass(Call::Range, |backend| backend.range(request))
     }
