@@ -203,6 +203,7 @@ impl EtcdBackendBuilder {
             namespace: inner.shared.namespace.clone(),
             replica: inner.replica.clone(),
             cluster: inner.shared.cluster.clone(),
+            is_tidewatch,
             clock: self.clock.clone(),
         };
         let driver = Driver {

@@ -305,7 +305,7 @@ impl FillReader {
         let waker = cx.waker().clone();
         let mut readers = fill.lock();
         // Also of one that joined further along, and finds nothing yet: it has what there is.
-        let has_moved = chunk.through > readers.read || chunk.through > after;
+        let has_moved = chunk.through > readers.read;
         readers.read = readers.read.max(chunk.through);
         if chunk.through > after {
             drop(readers);

@@ -40,6 +40,8 @@ pub(super) struct Filling {
     pub(super) replica: Arc<Replica>,
     /// The cluster that is followed.
     pub(super) cluster: Arc<AtomicU64>,
+    /// Whether the keyspace's identity is told by a Tidewatch, and not by a marker.
+    pub(super) is_tidewatch: bool,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -115,7 +117,7 @@ impl Filling {
                 })
                 .await?;
             // Looked at after the watch was accepted: what it says is of this keyspace's history.
-            if self.namespace.has_marker() && !dialed.is_tidewatch {
+            if self.namespace.has_marker() && !self.is_tidewatch {
                 let checked = connection.check(CheckRequest {
                     range: marker_range(&self.namespace),
                     revision: None,

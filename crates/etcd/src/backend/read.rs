@@ -201,7 +201,12 @@ impl Inner {
                 Either::Left((Err(failure), _)) => {
                     return Err(self.read_error(failure, Revision(0), Revision(0)).await);
                 }
-                Either::Right(_) => return Err(late("etcd has not told its revision")),
+                Either::Right(_) => {
+                    return Err(match self.shared.upstream.failure() {
+                        Some(failure) => Error::Unavailable(cause(failure)),
+                        None => late("etcd has not told its revision"),
+                    });
+                }
             };
             if head >= before.revision {
                 match select(pin!(self.catch_up_from(before.keyspace, head)), budget).await {

@@ -54,6 +54,8 @@ struct Now {
     endpoint: usize,
     calls: Option<Arc<dyn Calls>>,
     version: Option<Version>,
+    /// Why the last connection could not be made.
+    failure: Option<Failure>,
     /// The connection that is being made.
     dial: Option<Joinable<Arc<dyn Calls>, Failure>>,
 }
@@ -94,6 +96,7 @@ impl Upstream {
                 endpoint: fastrand::usize(..endpoints.max(1)),
                 calls: None,
                 version: None,
+                failure: None,
                 dial: None,
             }),
             endpoints: endpoints.max(1),
@@ -208,6 +211,11 @@ impl Upstream {
         answer.boxed().shared()
     }
 
+    /// Why there is no connection, if none could be made.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.now().failure.clone()
+    }
+
     /// The highest revision that any answer has shown.
     pub(super) fn shown(&self) -> Revision {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).revision
@@ -295,11 +303,13 @@ impl Upstream {
             match dialed {
                 Ok((dialed, calls)) => {
                     now.version = dialed.version;
+                    now.failure = None;
                     now.calls = Some(calls.clone());
                     Ok(calls)
                 }
                 Err(failure) => {
                     now.endpoint = (endpoint + 1) % upstream.endpoints;
+                    now.failure = Some(failure.clone());
                     Err(failure)
                 }
             }

@@ -105,7 +105,7 @@ impl Machine {
                     self.relist(now, reason);
                 }
                 FailureKind::TooLarge if self.page_entries > 1 => {
-                    self.page_entries = (self.page_entries / 4).max(1);
+                    self.page_entries = (self.page_entries / 4).clamp(1, PAGE_ENTRIES);
                     self.next_page(now);
                 }
                 _ => self.fail(now, failure),

@@ -72,9 +72,10 @@ const _: () = assert!(
 /// How many entries a page has at first. etcd reads a page while it holds a lock that writers need too.
 pub const PAGE_ENTRIES: u32 = 500;
 
-/// How many entries a page has at most. etcd counts all that are left for every page, so that small pages of a large keyspace
-/// cost it the square of its size.
-pub const MAX_PAGE_ENTRIES: u32 = 16_000;
+/// How many entries a page has at most, as in the lists of Kubernetes. etcd counts all that are left for every page, so that small
+/// pages of a large keyspace cost it the square of its size; but where large values follow small ones, it puts as many of them
+/// together before anybody can refuse them.
+pub const MAX_PAGE_ENTRIES: u32 = 10_000;
 
 /// How many bytes a page should have, about: the next one is larger or smaller accordingly.
 pub const PAGE_BYTES: usize = 2 << 20;

@@ -192,6 +192,7 @@ impl Rig {
             namespace: Namespace::new("").unwrap(),
             replica,
             cluster: Arc::new(AtomicU64::new(CLUSTER)),
+            is_tidewatch: false,
             clock: shared,
         };
         let work = Box::pin(async move { filling.run().await });
