@@ -3,6 +3,7 @@
 mod fault;
 mod moving;
 mod outage;
+mod restored;
 mod scale;
 mod sharing;
 mod tier;
