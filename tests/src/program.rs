@@ -143,6 +143,7 @@ pub struct ServerProgram {
     port: HeldPort,
     endpoint: String,
     place: Place,
+    host: String,
     docker: Option<String>,
     options: Vec<String>,
     running: Option<Running>,
@@ -190,6 +191,20 @@ impl ServerProgram {
         Self::start_with(Place::Etcd(members.to_vec()), None, options)
     }
 
+    /// The same of a server that watches the engine at `docker` under the name `host`.
+    ///
+    /// # Errors
+    /// Where it does not serve.
+    pub fn start_on_etcd_for(members: &[String], host: &str, docker: &str) -> anyhow::Result<Self> {
+        let mut server = Self {
+            host: host.to_owned(),
+            docker: Some(docker.to_owned()),
+            ..Self::new(Place::Etcd(members.to_vec()), HeldPort::new()?)
+        };
+        server.serve()?;
+        Ok(server)
+    }
+
     fn start_with(place: Place, docker: Option<String>, options: &[&str]) -> anyhow::Result<Self> {
         Self::start_on(place, docker, options, HeldPort::new()?)
     }
@@ -200,16 +215,24 @@ impl ServerProgram {
         options: &[&str],
         port: HeldPort,
     ) -> anyhow::Result<Self> {
-        let mut server = Self {
+        let mut server = Self::new(place, port);
+        server.docker = docker;
+        server.options = options.iter().map(ToString::to_string).collect();
+        server.serve()?;
+        Ok(server)
+    }
+
+    /// One that does not run yet, and watches no engine.
+    fn new(place: Place, port: HeldPort) -> Self {
+        Self {
             endpoint: endpoint(port.address()),
             port,
             place,
-            docker,
-            options: options.iter().map(ToString::to_string).collect(),
+            host: "h1".to_owned(),
+            docker: None,
+            options: Vec::new(),
             running: None,
-        };
-        server.serve()?;
-        Ok(server)
+        }
     }
 
     /// Where it serves, as `--endpoint` takes it.
@@ -299,7 +322,7 @@ impl ServerProgram {
         let mut command = tidewatch()?;
         let listen = self.port.address().to_string();
         command
-            .args(["serve", "--host-name", "h1", "--listen", &listen])
+            .args(["serve", "--host-name", &self.host, "--listen", &listen])
             .args(&self.options);
         match &self.place {
             Place::Dir(dir) => command.arg("--data-dir").arg(dir),

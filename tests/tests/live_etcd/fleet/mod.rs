@@ -1,6 +1,9 @@
 //! Servers that share an etcd: one keyspace, whatever becomes of them or of it.
 
+#[path = "../../agent/engine.rs"]
+mod engine;
 mod fault;
+mod host;
 mod moving;
 mod outage;
 mod restored;
