@@ -41,6 +41,9 @@ mod reader;
 #[path = "live_etcd/scenario.rs"]
 mod scenario;
 #[cfg(test)]
+#[path = "live_etcd/secured.rs"]
+mod secured;
+#[cfg(test)]
 #[path = "live_etcd/stubs.rs"]
 mod stubs;
 #[cfg(test)]

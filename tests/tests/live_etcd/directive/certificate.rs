@@ -4,35 +4,14 @@ use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use tidewatch_etcd::{Error, EtcdDirectiveStore, EtcdDirectiveStoreBuilder, Tls};
-use tidewatch_tests::certificate::{Signed, TestCa};
-use tidewatch_tests::etcd_cluster::{EtcdCluster, ServerTls, Setup};
+use tidewatch_tests::certificate::TestCa;
 
 use super::naive::Naive;
 use super::start::text;
 use super::{CEILING, KEY, set, until_ids};
-
-struct Secured {
-    etcd: EtcdCluster,
-    ca: TestCa,
-    client: Signed,
-}
+use crate::secured::Secured;
 
 impl Secured {
-    fn for_test(mutual: bool) -> Option<Self> {
-        let ca = TestCa::new();
-        let server = ca.sign();
-        let etcd = EtcdCluster::set_up(&Setup {
-            tls: Some(ServerTls {
-                client_ca: mutual.then(|| ca.pem()),
-                certificate: server.certificate,
-                key: server.key,
-            }),
-            ..Setup::default()
-        })?;
-        let client = ca.sign();
-        Some(Self { etcd, ca, client })
-    }
-
     fn builder(&self) -> EtcdDirectiveStoreBuilder {
         EtcdDirectiveStore::builder(self.etcd.endpoints(), KEY).start_budget(CEILING)
     }

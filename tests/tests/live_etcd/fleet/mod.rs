@@ -1,5 +1,6 @@
 //! Servers that share an etcd: one keyspace, whatever becomes of them or of it.
 
+mod certificate;
 #[path = "../../agent/engine.rs"]
 mod engine;
 mod fault;

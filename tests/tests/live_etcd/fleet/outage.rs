@@ -41,6 +41,18 @@ fn serve(members: &[String], options: &[&str]) -> anyhow::Result<(HeldPort, Runn
     Ok((port, Running::start(&mut command)?))
 }
 
+/// What a start says that ends by itself.
+pub(super) fn refusal(members: &[String], options: &[&str]) -> anyhow::Result<String> {
+    let (_port, running) = serve(members, options)?;
+    // What is logged before may have errors in it too.
+    let mut told = String::new();
+    while !told.starts_with("error: ") {
+        told = running.told("error: ")?;
+    }
+    ensure!(running.end(Signal::TERM)? == Some(1), "{told}");
+    Ok(told)
+}
+
 #[tokio::test]
 async fn a_server_waits_for_its_etcd_and_is_ready_when_it_has_caught_up() -> anyhow::Result<()> {
     let Some(mut etcd) = EtcdCluster::for_test(1) else {
@@ -105,10 +117,8 @@ async fn who_is_not_let_in_and_what_overlaps_ends_the_start_with_the_reason() ->
     };
     let _fleet = Server::with(etcd.endpoints(), &["--etcd-namespace", "/fleet/"]).await?;
     let refused = |options: &[&str], words: &str| {
-        let (_port, running) = serve(&etcd.endpoints(), options)?;
-        let told = running.told("error: ")?;
+        let told = refusal(&etcd.endpoints(), options)?;
         ensure!(told.contains(words), "no {words:?} in {told:?}");
-        ensure!(running.end(Signal::TERM)? == Some(1), "{told}");
         anyhow::Ok(())
     };
     refused(&["--etcd-namespace", "/fleet/inner/"], "one inside the other")?;
