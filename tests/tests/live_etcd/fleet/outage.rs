@@ -5,12 +5,15 @@ use etcd_client::Client;
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use rustix::process::Signal;
+use tidewatch_core::watch::BatchKind;
+use tidewatch_core::{EndReason, Revision, Watch, prefix};
 use tidewatch_tests::etcd_cluster::EtcdCluster;
 use tidewatch_tests::port::HeldPort;
 use tidewatch_tests::program::{Running, tidewatch};
+use tidewatch_tests::tcp_proxy::TcpProxy;
 use tidewatch_tests::wait::eventually_async;
 
-use super::{CEILING, Server, key};
+use super::{CEILING, PREFIX, Server, key, lines, next, next_events};
 
 /// What the probe is told.
 async fn readiness(endpoint: &str) -> anyhow::Result<(StatusCode, String)> {
@@ -108,6 +111,76 @@ async fn a_server_that_is_cut_off_says_so_goes_on_showing_what_it_has_and_is_rea
     };
     ensure!(eventually_async(CEILING, is_live).await, "{}", server.status()?);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_that_is_compacted_during_an_outage_ends_who_needs_it_and_nobody_else() -> anyhow::Result<()>
+{
+    let Some(etcd) = EtcdCluster::for_test(1) else {
+        return Ok(());
+    };
+    let proxy = TcpProxy::start(etcd.address(0)).await?;
+    let cut_off = Server::on([proxy.address()]).await?;
+    let other = Server::on(etcd.endpoints()).await?;
+    cut_off.ks.put(key("gone"), "1").await?;
+    let begun = cut_off.ks.put(key("k"), "1").await?;
+    let after = Revision(begun.0 + 20);
+    let watch = |server: &Server| anyhow::Ok(server.ks.watch(prefix(PREFIX)?));
+    let mut needs_it = watch(&cut_off)?.start().await?;
+    let mut comes_later = watch(&cut_off)?.from_revision(after).start().await?;
+    let mut has_it = watch(&other)?.from_revision(begun.next()).start().await?;
+    let mut with_snapshot = watch(&cut_off)?.with_snapshot().start().await?;
+    while next(&mut with_snapshot).await?.kind() != BatchKind::SnapshotEnd {}
+
+    proxy.refuse(true);
+    proxy.cut();
+    let mut direct = Client::connect(etcd.endpoints(), None).await?;
+    direct.delete(key("gone"), None).await?;
+    let mut kv = direct.kv_client();
+    let mut put = async |value: &str| {
+        let answer = kv.put(key("k"), value, None).await?;
+        let revision = u64::try_from(answer.header().context("no header")?.revision())?;
+        anyhow::Ok((revision, vec![format!("k={value}")]))
+    };
+    let mut made = Vec::new();
+    while made.last().is_none_or(|(revision, _)| revision + 1 < after.0) {
+        made.push(put(&made.len().to_string()).await?);
+    }
+    let (last, there) = made.last().cloned().context("nothing was written")?;
+    direct.compact(i64::try_from(last)?, None).await?;
+    proxy.refuse(false);
+
+    // What was in its snapshot may be gone since, and the watch cannot tell.
+    for watch in [&mut needs_it, &mut with_snapshot] {
+        let ended = ended(watch).await?;
+        let is_right = matches!(ended, EndReason::Compacted { oldest, .. } if oldest.0 == last);
+        ensure!(is_right, "{ended:?}");
+    }
+    let mut anew = watch(&cut_off)?.with_snapshot().start().await?;
+    assert_eq!(next(&mut anew).await?.kind(), BatchKind::SnapshotBegin);
+    assert_eq!(lines(&next(&mut anew).await?), there);
+    assert_eq!(next(&mut anew).await?.kind(), BatchKind::SnapshotEnd);
+    assert_eq!(next_events(&mut has_it).await?.1, ["gone deleted"]);
+    for event in made {
+        assert_eq!(next_events(&mut has_it).await?, event);
+    }
+    let event = put("after").await?;
+    for watch in [&mut anew, &mut has_it, &mut comes_later] {
+        assert_eq!(next_events(watch).await?, event);
+    }
+    Ok(())
+}
+
+/// Why the watch ends.
+async fn ended(watch: &mut Watch) -> anyhow::Result<EndReason> {
+    let ended = tokio::time::timeout(CEILING, async {
+        loop {
+            if let Err(ended) = watch.next().await {
+                return ended.reason;
+            }
+        }
+    });
+    ended.await.context("it does not end")
 }
 
 #[tokio::test]
