@@ -9,12 +9,14 @@ use tidewatch_tests::etcd::{Etcdctl, RealEtcd, etcdctl_for_test};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use crate::compare::Pair;
+use crate::compare::{Pair, begin};
+use crate::stubs::Stubs;
 
 /// How long a line may take to come.
 const CEILING: Duration = Duration::from_secs(60);
 
-/// Commands, and what is typed into them. `LEASE` stands for the lease that the server granted last.
+/// Commands, and what is typed into them. `LEASE` stands for the lease that the server granted last, `BASE`
+/// for the revision at which the session begins.
 const SESSION: &[(&str, &str)] = &[
     ("put a 1", ""),
     ("put a 2 --prev-kv", ""),
@@ -22,7 +24,7 @@ const SESSION: &[(&str, &str)] = &[
     ("put b/1 x", ""),
     ("get a", ""),
     ("get absent", ""),
-    ("get a --rev=2", ""),
+    ("get a --rev=BASE+1", ""),
     ("get a --rev=1000", ""),
     ("get b --prefix --keys-only", ""),
     ("get b --prefix --count-only --write-out=fields", ""),
@@ -50,11 +52,11 @@ const SESSION: &[(&str, &str)] = &[
     ("lease revoke LEASE", ""),
     ("lease timetolive LEASE", ""),
     ("get leased", ""),
-    ("compaction 5", ""),
-    ("compaction 5", ""),
+    ("compaction BASE+4", ""),
+    ("compaction BASE+4", ""),
     ("compaction 1000", ""),
-    ("get a --rev=3", ""),
-    ("watch a --rev=2", ""),
+    ("get a --rev=BASE+2", ""),
+    ("watch a --rev=BASE+1", ""),
     ("endpoint health", ""),
     ("alarm list", ""),
     ("lock l echo held", ""),
@@ -62,11 +64,30 @@ const SESSION: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn a_session_looks_the_same() -> anyhow::Result<()> {
-    let (Some(etcd), Some(ctl)) = (RealEtcd::for_test(), etcdctl_for_test()) else {
+    session(0).await
+}
+
+#[tokio::test]
+async fn a_session_on_a_server_whose_keyspace_is_in_an_etcd() -> anyhow::Result<()> {
+    session(1).await
+}
+
+#[tokio::test]
+async fn a_session_through_a_server_on_a_server_on_an_etcd() -> anyhow::Result<()> {
+    session(2).await
+}
+
+async fn session(tiers: usize) -> anyhow::Result<()> {
+    let (Some(pair), Some(ctl)) = (Pair::for_test(tiers)?, etcdctl_for_test()) else {
         return Ok(());
     };
-    let pair = Pair::of(etcd)?;
     let (mut theirs, mut ours) = (Typist::new(&ctl, pair.theirs), Typist::new(&ctl, pair.ours));
+    let base = begin(
+        &Stubs::connect(pair.theirs).await?,
+        &Stubs::connect(pair.ours).await?,
+    )
+    .await?;
+    (theirs.base, ours.base) = (base, base);
     for (command, input) in SESSION {
         let (expected, found) = tokio::try_join!(theirs.run(command, input), ours.run(command, input))?;
         assert_eq!(expected, found, "{command}");
@@ -148,7 +169,7 @@ async fn what_is_not_there_says_so() -> anyhow::Result<()> {
     let pair = Pair::of(etcd)?;
     let dir = tempfile::tempdir()?;
     for (command, words) in ABSENT {
-        let mut typist = Command::from(ctl.command(pair.ours, &arguments(command, "")));
+        let mut typist = Command::from(ctl.command(pair.ours, &arguments(command, "", 0)));
         let done = typist.current_dir(dir.path()).output().await?;
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(!done.status.success(), "{command} succeeded");
@@ -169,6 +190,7 @@ struct Typist<'a> {
     ctl: &'a Etcdctl,
     address: SocketAddr,
     lease: String,
+    base: i64,
 }
 
 impl<'a> Typist<'a> {
@@ -177,11 +199,15 @@ impl<'a> Typist<'a> {
             ctl,
             address,
             lease: String::new(),
+            base: 0,
         }
     }
 
     fn command(&self, command: &str) -> Command {
-        let mut command = Command::from(self.ctl.command(self.address, &arguments(command, &self.lease)));
+        let mut command = Command::from(
+            self.ctl
+                .command(self.address, &arguments(command, &self.lease, self.base)),
+        );
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -258,9 +284,10 @@ impl<'a> Typist<'a> {
     }
 }
 
-fn arguments(command: &str, lease: &str) -> Vec<String> {
-    command
-        .split(' ')
-        .map(|word| word.replace("LEASE", lease))
-        .collect()
+fn arguments(command: &str, lease: &str, base: i64) -> Vec<String> {
+    let argument = |word: &str| match word.split_once("BASE+") {
+        Some((before, count)) => format!("{before}{}", base + count.parse::<i64>().expect("a number")),
+        None => word.replace("LEASE", lease),
+    };
+    command.split(' ').map(argument).collect()
 }

@@ -35,6 +35,22 @@ enum Behind {
 }
 
 impl Pair {
+    /// Beside the etcd in the PATH, ours: with a keyspace of its own, or with one in another etcd, so many servers away.
+    /// None on a machine without an etcd.
+    pub(crate) fn for_test(tiers: usize) -> anyhow::Result<Option<Self>> {
+        let Some(etcd) = RealEtcd::for_test() else {
+            return Ok(None);
+        };
+        if tiers == 0 {
+            return Self::of(etcd).map(Some);
+        }
+        let behind = RealEtcd::for_test();
+        behind
+            .map(|behind| Self::through(tiers, etcd, behind))
+            .transpose()
+    }
+
+    /// Beside this one, ours with a keyspace of its own.
     pub(crate) fn of(etcd: RealEtcd) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let tidewatch = ServerProgram::start_alone(dir.path())?;
@@ -47,8 +63,7 @@ impl Pair {
         })
     }
 
-    /// The same with our keyspace in another etcd, so many servers away.
-    pub(crate) fn through(tiers: usize, etcd: RealEtcd, behind: RealEtcd) -> anyhow::Result<Self> {
+    fn through(tiers: usize, etcd: RealEtcd, behind: RealEtcd) -> anyhow::Result<Self> {
         let mut tidewatch: Vec<ServerProgram> = Vec::new();
         let mut ours = behind.address();
         for _ in 0..tiers {

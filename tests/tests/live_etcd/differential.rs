@@ -3,70 +3,77 @@
 
 use std::net::SocketAddr;
 
-use tidewatch_tests::etcd::{Etcdctl, RealEtcd, etcdctl_for_test};
+use tidewatch_tests::etcd::{RealEtcd, etcdctl_for_test};
 
 use crate::compare::{Face, Pair, Side, scenarios};
 use crate::crate_client::CrateClient;
 use crate::ctl::Ctl;
+use crate::scenario::Scenario;
 use crate::stubs::Stubs;
 use crate::table;
 
 #[tokio::test]
 async fn scenarios_over_generated_stubs() -> anyhow::Result<()> {
-    all_scenarios(Stubs::connect).await
+    all_scenarios(0, Stubs::connect).await
 }
 
 #[tokio::test]
 async fn scenarios_over_the_etcd_client_crate() -> anyhow::Result<()> {
-    Box::pin(all_scenarios(CrateClient::connect)).await
-}
-
-async fn all_scenarios<F: Face>(
-    connect: impl AsyncFn(SocketAddr) -> anyhow::Result<F>,
-) -> anyhow::Result<()> {
-    let Some(etcd) = RealEtcd::for_test() else {
-        return Ok(());
-    };
-    let pair = Pair::of(etcd)?;
-    let mut theirs = Side::new(pair.theirs, connect(pair.theirs).await?).await?;
-    let mut ours = Side::new(pair.ours, connect(pair.ours).await?).await?;
-    scenarios(table::all(), &mut theirs, &mut ours).await
-}
-
-#[tokio::test]
-async fn scenarios_over_etcdctl() -> anyhow::Result<()> {
-    let (Some(etcd), Some(ctl)) = (RealEtcd::for_test(), etcdctl_for_test()) else {
-        return Ok(());
-    };
-    let pair = Pair::of(etcd)?;
-    let side = async |ctl: Etcdctl, address| Side::new(address, Ctl::new(ctl, address)).await;
-    let mut theirs = side(ctl.clone(), pair.theirs).await?;
-    let mut ours = side(ctl, pair.ours).await?;
-    // A process for each step: those that only the wire can tell apart are left to the other clients.
-    let table = table::all().filter(|scenario| !Ctl::is_too_much(scenario));
-    scenarios(table, &mut theirs, &mut ours).await
+    Box::pin(all_scenarios(0, CrateClient::connect)).await
 }
 
 /// A server that keeps its keyspace in an etcd answers as that one does, where servers of ours do at all.
 #[tokio::test]
 async fn scenarios_on_a_server_whose_keyspace_is_in_an_etcd() -> anyhow::Result<()> {
-    through_tiers(1).await
+    all_scenarios(1, Stubs::connect).await
 }
 
 #[tokio::test]
 async fn scenarios_through_a_server_on_a_server_on_an_etcd() -> anyhow::Result<()> {
-    through_tiers(2).await
+    all_scenarios(2, Stubs::connect).await
 }
 
-async fn through_tiers(tiers: usize) -> anyhow::Result<()> {
-    let (Some(etcd), Some(behind)) = (RealEtcd::for_test(), RealEtcd::for_test()) else {
+async fn all_scenarios<F: Face>(
+    tiers: usize,
+    connect: impl AsyncFn(SocketAddr) -> anyhow::Result<F>,
+) -> anyhow::Result<()> {
+    let Some(pair) = Pair::for_test(tiers)? else {
         return Ok(());
     };
-    let pair = Pair::through(tiers, etcd, behind)?;
-    let side = async |address| Side::new(address, Stubs::connect(address).await?).await;
-    // Where an etcd differs from a keyspace of ours, this is between the two.
-    let table = table::all().filter(|scenario| scenario.differs.is_none());
-    scenarios(table, &mut side(pair.theirs).await?, &mut side(pair.ours).await?).await
+    let side = async |address| Side::new(address, connect(address).await?).await;
+    let (mut theirs, mut ours) = (side(pair.theirs).await?, side(pair.ours).await?);
+    scenarios(table(tiers), &mut theirs, &mut ours).await
+}
+
+/// Where an etcd differs from a keyspace of ours, a server whose keyspace is in one is between the two.
+fn table(tiers: usize) -> impl Iterator<Item = &'static Scenario> {
+    table::all().filter(move |scenario| tiers == 0 || scenario.differs.is_none())
+}
+
+#[tokio::test]
+async fn scenarios_over_etcdctl() -> anyhow::Result<()> {
+    over_etcdctl(0).await
+}
+
+#[tokio::test]
+async fn scenarios_over_etcdctl_on_a_server_whose_keyspace_is_in_an_etcd() -> anyhow::Result<()> {
+    over_etcdctl(1).await
+}
+
+#[tokio::test]
+async fn scenarios_over_etcdctl_through_a_server_on_a_server_on_an_etcd() -> anyhow::Result<()> {
+    over_etcdctl(2).await
+}
+
+async fn over_etcdctl(tiers: usize) -> anyhow::Result<()> {
+    let (Some(pair), Some(ctl)) = (Pair::for_test(tiers)?, etcdctl_for_test()) else {
+        return Ok(());
+    };
+    let side = async |address| Side::new(address, Ctl::new(ctl.clone(), address)).await;
+    let (mut theirs, mut ours) = (side(pair.theirs).await?, side(pair.ours).await?);
+    // A process for each step: those that only the wire can tell apart are left to the other clients.
+    let table = table(tiers).filter(|scenario| !Ctl::is_too_much(scenario));
+    scenarios(table, &mut theirs, &mut ours).await
 }
 
 /// Rows that no scenario shows, because they are about time, memory, or what a client cannot see.

@@ -1,4 +1,4 @@
-//! The Python programs of `docs/examples/python`, against both servers.
+//! The Python programs of `docs/examples/python`, against an etcd, a server of ours, one on the etcd, and one on that.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use tidewatch_tests::etcd::RealEtcd;
 use tidewatch_tests::live;
+use tidewatch_tests::program::ServerProgram;
 
 use crate::compare::Pair;
 
@@ -26,7 +27,9 @@ fn the_examples_read_write_and_watch() -> anyhow::Result<()> {
         return Ok(());
     };
     let pair = Pair::of(etcd)?;
-    for address in [pair.theirs, pair.ours] {
+    let near = ServerProgram::start_on_etcd(&[pair.theirs.to_string()], &[])?;
+    let far = ServerProgram::start_on_etcd(&[near.address().to_string()], &[])?;
+    for address in [pair.theirs, pair.ours, near.address(), far.address()] {
         for example in ["generated_stubs.py", "with_etcd3.py"] {
             let mut command = python.command();
             command.arg(examples().join(example)).arg(address.to_string());

@@ -6,7 +6,6 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use tidewatch_proto::etcdserverpb as pb;
 use tidewatch_proto::etcdserverpb::compare::TargetUnion;
-use tidewatch_tests::etcd::RealEtcd;
 use tokio::runtime::Runtime;
 
 use crate::compare::{Pair, Side, begin, steps};
@@ -16,6 +15,9 @@ use crate::table;
 
 /// How many sequences: a quarter of a minute's worth on a busy machine.
 const SEQUENCES: u32 = 200;
+
+/// How many where a write goes through an etcd: each takes several times as long.
+const SEQUENCES_IN_AN_ETCD: u32 = 30;
 
 /// The longest of them. Revisions to read at are chosen among as many.
 const LONGEST: usize = 30;
@@ -28,11 +30,24 @@ const SEED: &str = "TIDEWATCH_TEST_SEED";
 
 #[test]
 fn random_operations_have_the_same_answers() -> anyhow::Result<()> {
-    let Some(etcd) = RealEtcd::for_test() else {
+    have_the_same_answers(0, SEQUENCES)
+}
+
+#[test]
+fn random_operations_on_a_server_whose_keyspace_is_in_an_etcd() -> anyhow::Result<()> {
+    have_the_same_answers(1, SEQUENCES_IN_AN_ETCD)
+}
+
+#[test]
+fn random_operations_through_a_server_on_a_server_on_an_etcd() -> anyhow::Result<()> {
+    have_the_same_answers(2, SEQUENCES_IN_AN_ETCD)
+}
+
+fn have_the_same_answers(tiers: usize, sequences: u32) -> anyhow::Result<()> {
+    let Some(pair) = Pair::for_test(tiers)? else {
         return Ok(());
     };
     let runtime = Runtime::new()?;
-    let pair = Pair::of(etcd)?;
     let connect = async |address| Side::new(address, Stubs::connect(address).await?).await;
     let theirs = runtime.block_on(connect(pair.theirs))?;
     let ours = runtime.block_on(connect(pair.ours))?;
@@ -44,13 +59,13 @@ fn random_operations_have_the_same_answers() -> anyhow::Result<()> {
     };
     println!("{SEED}={seed}");
     let config = Config {
-        cases: SEQUENCES,
+        cases: sequences,
         max_shrink_iters: SHRINK_STEPS,
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&vec(operation(), 1..LONGEST), |operations| {
+    let outcome = TestRunner::new(config).run(&vec(operation(tiers), 1..LONGEST), |operations| {
         let (theirs, ours) = &mut *sides.borrow_mut();
         let difference = runtime.block_on(async {
             let base = begin(theirs.stubs(), ours.stubs()).await?;
@@ -140,9 +155,11 @@ fn shift_txn(request: &mut pb::TxnRequest, base: i64) {
     }
 }
 
-fn operation() -> impl Strategy<Value = Operation> {
+fn operation(tiers: usize) -> impl Strategy<Value = Operation> {
+    // Written to an etcd, a put is a transaction.
+    let put = put_request().prop_map(move |put| if tiers == 0 { put } else { with_one_mistake(put) });
     let calls = prop_oneof![
-        8 => put_request().prop_map(Call::Put),
+        8 => put.prop_map(Call::Put),
         4 => delete_request().prop_map(Call::Delete),
         6 => range_request().prop_map(Call::Range),
         6 => txn_request().prop_map(Call::Txn),
@@ -195,6 +212,14 @@ fn put_request() -> impl Strategy<Value = pb::PutRequest> {
     )
 }
 
+/// Either its key may be missing or its lease.
+fn with_one_mistake(mut request: pb::PutRequest) -> pb::PutRequest {
+    if request.ignore_value {
+        request.lease = 0;
+    }
+    request
+}
+
 fn delete_request() -> impl Strategy<Value = pb::DeleteRangeRequest> {
     (key(), end()).prop_map(|(key, end)| delete(key, end))
 }
@@ -240,14 +265,7 @@ fn compare() -> impl Strategy<Value = pb::Compare> {
 /// twice is listed as a difference. So is which of two mistakes is told: reads do not fail, and a put can in one way only.
 fn txn_request() -> impl Strategy<Value = pb::TxnRequest> {
     let bounded = delete_request().prop_filter("has an end", |request| request.range_end != "\0");
-    let put = || {
-        put_request().prop_map(|mut request| {
-            if request.ignore_value {
-                request.lease = 0;
-            }
-            request
-        })
-    };
+    let put = || put_request().prop_map(with_one_mistake);
     let now = || {
         range_request().prop_map(|mut request| {
             request.revision = 0;
